@@ -1,1 +1,25 @@
+//! What hub, agent and operator say to each other: pure data, no I/O, no clock, no async.
+//!
+//! `spec` is what an operator writes, `run` what an agent is told to run, `message` what travels
+//! over MQTT, `status` what an agent saw, `codec` how bytes are framed, sized and signed.
+//! `manifest` (feature) turns YAML or JSON into `spec` and names every mistake with its line.
 
+#[cfg(feature = "codec")]
+pub mod codec;
+pub mod digest;
+pub mod id;
+pub mod limits;
+#[cfg(feature = "manifest")]
+pub mod manifest;
+pub mod message;
+pub mod quantity;
+pub mod run;
+pub mod spec;
+pub mod status;
+pub mod time;
+pub mod version;
+
+pub use digest::{Digest, RevisionId};
+pub use id::{AgentId, BoardId, InstanceId, Lineage, Name, Nonce, RunId, WorkloadKey};
+pub use time::{Millis, Now};
+pub use version::{Attempt, Epoch, Generation, Term, Version};

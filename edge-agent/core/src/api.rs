@@ -1,0 +1,201 @@
+//! What goes into the agent's core and what comes out: facts in, effects out.
+//!
+//! The shell performs effects and reports each one's end as exactly one [`Event::Finished`].
+//! `Persist` effects run in order, one at a time. An effect with `after: Some(k)` starts only when
+//! Persist `k` is durable; all others start at once. On a store fault nothing marked `after` ever
+//! leaves, and the process exits; shims live on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use contract::message::{Command, Desired, DesiredHead, FromAgent, Hello, HubAnnounce, Presence};
+use contract::run::{ArtifactRef, Assignment};
+use contract::spec::RestartPolicy;
+use contract::status::{Exit, Rejected};
+use contract::time::Millis;
+use contract::{AgentId, Attempt, BoardId, Digest, Epoch, InstanceId, RevisionId, RunId, WorkloadKey};
+use serde::{Deserialize, Serialize};
+
+pub type EffectId = u64;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effect {
+    pub id: EffectId,
+    /// The Persist that must be durable first.
+    pub after: Option<EffectId>,
+    pub op: Op,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// One atomic, durable commit.
+    Persist(Vec<Write>),
+    /// Open a new session: one CONNECT with this will. `Done` once CONNACK and SUBACKs are in.
+    Connect { epoch: Epoch, presence: Presence, will: Presence },
+    /// Close the session, if there is one.
+    Disconnect,
+    /// Send on the present session. `Done` at PUBACK (which says nothing about the hub), `Fault`
+    /// when there is no session or its queue is full.
+    Publish(FromAgent),
+    /// Bring the artefact into the board's store, digest and signature checked. Resumable.
+    /// `Refused` when the bytes are not what they should be.
+    Fetch { artifact: ArtifactRef, base_url: String },
+    /// Make directory, cgroup and spec.json, spawn the shim. `Done` when the guest runs.
+    /// `Refused` when it can never work as specified (no such host path, say).
+    Start { instance: InstanceId, run: RunId, assignment: Box<Assignment> },
+    /// Signal, wait out the grace, KILL. `Done` when the run has ended and its exit is recorded;
+    /// its `Exited` event comes before.
+    Stop { instance: InstanceId, run: RunId, signal: String, grace_ms: Millis },
+    /// Clear what an ended run left: processes, mounts, cgroup, directory. Idempotent.
+    Remove { instance: InstanceId, run: RunId },
+    /// Kept in `/run`: survives the agent, not the board; costs no fsync.
+    NoteRestarts { instance: InstanceId, note: Option<RestartNote> },
+    /// An accepted command: the shell sends every reply after `Accepted` (seq from 1).
+    Serve(Command),
+    /// Delete all cached artefacts but these.
+    KeepArtifacts(BTreeSet<Digest>),
+}
+
+/// A durable record. `None` deletes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Counts starts of the agent.
+    Boots(u64),
+    /// The one slot: the newest verified document and its signed bytes, verbatim.
+    Desired {
+        head: DesiredHead,
+        signed: Arc<[u8]>,
+    },
+    Workload {
+        key: WorkloadKey,
+        record: Option<WorkloadRecord>,
+    },
+}
+
+/// Which revision of a workload is trusted on this board (DESIGN §4). `good` keeps its whole
+/// assignment: the document holds only the newest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WorkloadRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<Assignment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<(RevisionId, Attempt)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+}
+
+/// How often an instance was started lately, and when it may start again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartNote {
+    pub revision: RevisionId,
+    pub attempt: Attempt,
+    /// `Assignment::restarts` it was started under.
+    pub generation: u64,
+    pub restarts: u32,
+    /// Boottime before which it must not start.
+    pub not_before_ms: Millis,
+    /// Set when it ended for good under its restart policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Exit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Always the first: what the shell found on the board.
+    Boot(Box<BootFacts>),
+    /// The end of an effect.
+    Finished { id: EffectId, outcome: Outcome },
+    /// A run ended (pidfd, or an exit record found later). At most once a run.
+    Exited { instance: InstanceId, run: RunId, exit: Exit },
+    /// The session is gone. `refused`: the broker said no (authorisation, say), which backs off longer.
+    Disconnected { epoch: Epoch, reason: String, refused: bool },
+    /// From the hub, decoded; `Desired` verified against the pinned key.
+    Hub(HubMessage),
+    /// A message that was thrown away, and why: told to the operator.
+    Rejected { topic: String, reason: String },
+    /// `next_wake` has come.
+    Wake,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum HubMessage {
+    Announce(HubAnnounce),
+    Hello(Hello),
+    Desired { document: Box<Desired>, signed: Arc<[u8]> },
+    Command(Command),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Done,
+    /// Start only.
+    Started {
+        pid: u32,
+    },
+    /// It can never work like this; trying again is pointless.
+    Refused(String),
+    /// It did not work this time.
+    Fault(String),
+    /// It took longer than the shell allows such an operation.
+    Deadline,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootFacts {
+    pub agent: AgentId,
+    pub board: BoardId,
+    /// What the presence will say, but for epoch and `online`.
+    pub presence: Presence,
+    /// From the store: how often the agent has started before; 0 on a fresh store.
+    pub boots: u64,
+    pub store: StoreState,
+    /// The verified document, if there is one.
+    pub desired: Option<(Box<Desired>, Arc<[u8]>)>,
+    pub workloads: BTreeMap<WorkloadKey, WorkloadRecord>,
+    /// The start-up scan: every run that left anything.
+    pub found: Vec<FoundRun>,
+    pub restarts: BTreeMap<InstanceId, RestartNote>,
+    /// Artefacts already in the board's store, verified.
+    pub artifacts: BTreeSet<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreState {
+    Fresh,
+    Opened,
+    /// It could not be opened and lies at `path` now.
+    SetAside {
+        path: String,
+        reason: String,
+    },
+}
+
+/// One run that the start-up scan found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundRun {
+    pub instance: InstanceId,
+    pub run: RunId,
+    /// From spec.json; none when that was never written or cannot be read.
+    pub assignment: Option<Assignment>,
+    pub state: FoundState,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum FoundState {
+    /// Its shim lives. `started_ms`: boottime at which the guest began.
+    Running { pid: u32, started_ms: Millis },
+    /// It ended while nobody looked (or never began).
+    Ended(Exit),
+}
+
+/// Whether a run that ended so is started again.
+pub fn restarts_after(policy: RestartPolicy, exit: &Exit) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        // A reboot is not the workload's failure, but its work was cut short.
+        RestartPolicy::OnFailure => !exit.is_success(),
+        RestartPolicy::Never => false,
+    }
+}

@@ -1,0 +1,1 @@
+//! Turns YAML or JSON text into specs, naming every mistake with its line.

@@ -1,0 +1,137 @@
+//! What an agent is told to run: a spec with its defaults in, its artefact pinned and its
+//! references resolved. The agent knows nothing of manifests.
+//!
+//! Readers ignore fields they do not know; a field that must not be ignored is named in the
+//! assignment's `requires`, and an agent without that feature marks the one workload `unsupported`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, RevisionId};
+use crate::id::{InstanceId, Name, WorkloadKey};
+use crate::spec::{NetworkMode, RestartPolicy, Runtime};
+use crate::time::Millis;
+use crate::version::Attempt;
+
+/// One workload of an agent's document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub workload: WorkloadKey,
+    pub revision: RevisionId,
+    pub attempt: Attempt,
+    /// The slots this agent runs; sorted, no slot twice, at most `SLOTS_PER_AGENT_MAX`.
+    pub slots: Vec<u32>,
+    pub run: RunSpec,
+    /// Features without which this must not be run, such as `wasm`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub requires: BTreeSet<String>,
+    /// Grows when an operator asks for a restart (`hub restart`); an instance started under a lower
+    /// number is replaced. Not part of the revision: nothing about the spec changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Assignment {
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.slots.iter().map(|slot| InstanceId { workload: self.workload.clone(), slot: *slot })
+    }
+}
+
+/// Everything a shim needs to know about the work itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    pub runtime: Runtime,
+    pub artifact: ArtifactRef,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    pub limits: ResourceLimits,
+    #[serde(default)]
+    pub network: NetworkAllowance,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<RunMount>,
+    pub restart_policy: RestartPolicy,
+    /// A signal's name without SIG, such as `TERM`.
+    pub stop_signal: String,
+    pub stop_grace_ms: Millis,
+    pub healthy_after_ms: Millis,
+    /// A candidate not healthy by then is rejected, if there is a good revision to fall back to.
+    pub health_deadline_ms: Millis,
+}
+
+/// The bytes to run and how to know that they are the right ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// What was pushed: names the artefact to people.
+    pub source: Digest,
+    /// What is fetched, verified and run: for WASM the code compiled for `engine`.
+    pub digest: Digest,
+    pub size_bytes: u64,
+    /// The engine id the code was compiled for; none for OCI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+}
+
+/// Enforced by the cgroup, and reserved for placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimits {
+    pub cpu_millis: u32,
+    pub memory_bytes: u64,
+    pub pids: u32,
+    pub storage_bytes: u64,
+}
+
+impl ResourceLimits {
+    /// When a manifest names none: a quarter of the smallest board (256 MB, one core) each.
+    pub const DEFAULT: ResourceLimits =
+        ResourceLimits { cpu_millis: 500, memory_bytes: 64 << 20, pids: 64, storage_bytes: 64 << 20 };
+    /// Below this a WASM shim itself does not fit (facts: shim ≈ 4 MiB + linear memory).
+    pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
+    /// libcontainer cannot create with 1 (youki#3644).
+    pub const PIDS_MIN: u32 = 2;
+    /// The kernel's smallest quota is 1 ms of 100 ms.
+    pub const CPU_MILLIS_MIN: u32 = 10;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkAllowance {
+    pub mode: NetworkMode,
+    /// `host:port`, each the only places a WASM workload may connect to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connect: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMount {
+    pub from: MountSource,
+    /// Absolute, normalised, no `..`.
+    pub path: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MountSource {
+    /// A directory of the board kept per instance: `<state>/volumes/<ns>.<workload>.<slot>/<name>`.
+    Volume {
+        name: Name,
+        size_bytes: u64,
+    },
+    HostPath {
+        path: String,
+    },
+    Tmpfs {
+        size_bytes: u64,
+    },
+}
