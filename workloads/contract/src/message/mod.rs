@@ -2,6 +2,7 @@
 //! the bytes, `codec` frames them. Readers ignore fields they do not know.
 
 mod command;
+mod compiled;
 mod desired;
 mod events;
 mod hello;
@@ -9,6 +10,7 @@ mod observed;
 mod presence;
 
 pub use command::{Command, CommandOp, LogQuery, Reply, ReplyBody};
+pub use compiled::Compiled;
 pub use desired::{Desired, DesiredHead};
 pub use events::{AgentEvent, EventKind, EventPriority, Events};
 pub use hello::{Acked, Hello, HubAnnounce, Want};
