@@ -58,6 +58,11 @@ pub enum BusEvent {
     Down {
         reason: String,
     },
+    /// The broker refused a message of the hub's: a matter of its access rules, for a person.
+    Unsent {
+        topic: Topic,
+        reason: String,
+    },
     Message(Inbound),
     /// Messages of this agent were dropped here: ask it for a full report.
     Overflow {

@@ -12,11 +12,13 @@ use contract::AgentId;
 use tokio::sync::Notify;
 
 use crate::bus::{BusEvent, Inbound};
-use crate::topic::Kind;
+use crate::topic::{Kind, Topic};
 
 /// A presence (labels, engines, capacity) is a few hundred bytes; it is kept outside the limits
 /// below, so it must not be large.
 pub const PRESENCE_BYTES_MAX: usize = 16 << 10;
+/// Refusals of the broker kept until they are taken; they all have one cause.
+const UNSENT_MAX: usize = 8;
 /// What a queued message costs besides its payload.
 const OVERHEAD_BYTES: usize = 200;
 
@@ -69,6 +71,7 @@ struct State {
     turns: VecDeque<AgentId>,
     /// At most `Down, Up`: an older pair says nothing that the newer does not.
     link: VecDeque<BusEvent>,
+    unsent: VecDeque<BusEvent>,
     closed: bool,
     stats: FairStats,
 }
@@ -113,6 +116,15 @@ impl FairQueue {
         let mut state = self.lock();
         state.link.clear();
         state.link.push_back(BusEvent::Down { reason });
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    pub fn unsent(&self, topic: Topic, reason: String) {
+        let mut state = self.lock();
+        if state.unsent.len() < UNSENT_MAX {
+            state.unsent.push_back(BusEvent::Unsent { topic, reason });
+        }
         drop(state);
         self.arrived.notify_one();
     }
@@ -172,7 +184,7 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<BusEvent> {
-        if let Some(event) = self.link.pop_front() {
+        if let Some(event) = self.link.pop_front().or_else(|| self.unsent.pop_front()) {
             return Some(event);
         }
         let agent = self.turns.pop_front()?;

@@ -26,6 +26,7 @@ fn word(event: &BusEvent) -> String {
     match event {
         BusEvent::Message(m) => format!("{} {}", m.agent, String::from_utf8_lossy(&m.payload)),
         BusEvent::Overflow { agent } => format!("{agent} overflow"),
+        BusEvent::Unsent { topic, .. } => format!("unsent {topic}"),
         BusEvent::Up => "up".into(),
         BusEvent::Down { reason } => format!("down {reason}"),
     }

@@ -11,6 +11,8 @@ pub mod bus;
 pub mod endpoint;
 pub mod fair;
 pub mod memory;
+#[cfg(any(feature = "agent", feature = "bus"))]
+pub mod mqtt;
 pub mod session;
 pub mod topic;
 

@@ -80,7 +80,8 @@ pub struct SessionLimits {
     pub events: usize,
     /// From the first packet to the acknowledged subscription.
     pub connect_timeout: Duration,
-    /// A message or a ping unanswered for longer is a broken link.
+    /// With something unanswered and nothing heard for longer, the link is given up. The largest
+    /// message takes 60 s at 32 kbit/s.
     pub ack_timeout: Duration,
 }
 
@@ -91,7 +92,7 @@ impl Default for SessionLimits {
             queue: 64,
             events: 64,
             connect_timeout: Duration::from_secs(10),
-            ack_timeout: Duration::from_secs(30),
+            ack_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -255,6 +256,9 @@ pub(crate) fn check_size(topic: &Topic, size: usize, max: usize) -> Result<(), P
 /// How an agent's shell gets its sessions.
 #[derive(Debug, Clone)]
 pub enum Connector {
+    /// Over TCP, to the endpoint of the configuration.
+    #[cfg(feature = "agent")]
+    Mqtt,
     /// Inside this process; the endpoint is ignored.
     Memory(memory::Broker),
 }
@@ -263,6 +267,8 @@ impl Connector {
     /// Begin to connect; how it went is told by the session's events. Within a tokio runtime.
     pub fn connect(&self, config: SessionConfig) -> Session {
         match self {
+            #[cfg(feature = "agent")]
+            Connector::Mqtt => crate::mqtt::session::connect(config),
             Connector::Memory(broker) => broker.connect(config),
         }
     }
