@@ -91,7 +91,14 @@ pub struct RestartNote {
     pub attempt: Attempt,
     /// `Assignment::restarts` it was started under.
     pub generation: u64,
+    /// Starts after the first, since the revision was assigned: for people.
     pub restarts: u32,
+    /// Ends in a row without a minute of health: the back-off counts these.
+    #[serde(default)]
+    pub streak: u32,
+    /// The newest run whose end is counted in here already; found again, it is not counted twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<RunId>,
     /// Boottime before which it must not start.
     pub not_before_ms: Millis,
     /// Set when it ended for good under its restart policy.
@@ -136,6 +143,8 @@ pub enum Outcome {
     },
     /// It can never work like this; trying again is pointless.
     Refused(String),
+    /// Start only: the artefact is not in the board's store after all. Fetched again; no exit is counted.
+    Missing,
     /// It did not work this time.
     Fault(String),
     /// It took longer than the shell allows such an operation.
