@@ -10,7 +10,10 @@ mod memory;
 mod module;
 mod names;
 mod network;
+mod output;
 mod wasi;
+
+pub use output::{Output, Sink, Stream};
 
 use tokio::runtime::Builder;
 use wasmtime::{Engine, Precompiled};
@@ -49,16 +52,30 @@ impl Failure {
 /// * whose digest comes from a document signed by the hub, compared with the content by the caller, and
 /// * that nobody else can write, from that comparison until this function returns.
 pub unsafe fn run(cfg: &RunConfig, on_start: impl FnOnce()) -> Ended {
+    // SAFETY: the caller's promise, passed on unchanged.
+    unsafe { run_with(cfg, &Output::Inherit, on_start) }
+}
+
+/// As [`run`], with the guest's output going to `output`.
+///
+/// # Safety
+/// As for [`run`].
+pub unsafe fn run_with(cfg: &RunConfig, output: &Output, on_start: impl FnOnce()) -> Ended {
     let memory = memory::Meter::new(cfg.memory_limit_bytes);
     // SAFETY: the caller's promise, passed on unchanged.
-    let exit = unsafe { start(cfg, &memory, on_start) };
+    let exit = unsafe { start(cfg, output, &memory, on_start) };
     let exit = exit.unwrap_or_else(|f| Exit::Failed { stage: f.stage, message: f.message });
     Ended { exit, memory: memory.used() }
 }
 
 /// # Safety
 /// As for [`run`].
-unsafe fn start(cfg: &RunConfig, memory: &memory::Meter, on_start: impl FnOnce()) -> Result<Exit, Failure> {
+unsafe fn start(
+    cfg: &RunConfig,
+    output: &Output,
+    memory: &memory::Meter,
+    on_start: impl FnOnce(),
+) -> Result<Exit, Failure> {
     if cfg.args.is_empty() {
         return Err(Failure::new(Stage::Config, "args: must start with the workload's name"));
     }
@@ -75,9 +92,9 @@ unsafe fn start(cfg: &RunConfig, memory: &memory::Meter, on_start: impl FnOnce()
         // SAFETY: the caller's promise, passed on unchanged.
         unsafe {
             match kind {
-                Precompiled::Module => module::run_module(&engine, cfg, memory, network, on_start).await,
+                Precompiled::Module => module::run_module(&engine, cfg, output, memory, network, on_start).await,
                 Precompiled::Component => {
-                    module::run_component(&engine, cfg, memory, network, on_start).await
+                    module::run_component(&engine, cfg, output, memory, network, on_start).await
                 }
             }
         }

@@ -7,6 +7,7 @@ use wasmtime_wasi::{p1, p2};
 
 use super::memory::{Limiter, Meter};
 use super::network::Rules;
+use super::output::Output;
 use super::wasi::{ComponentState, ModuleState, builder};
 use super::{Failure, exit, names};
 use crate::spec::{Exit, RunConfig, Stage};
@@ -16,6 +17,7 @@ use crate::spec::{Exit, RunConfig, Stage};
 pub(super) async unsafe fn run_module(
     engine: &Engine,
     cfg: &RunConfig,
+    output: &Output,
     memory: &Meter,
     network: Rules,
     on_start: impl FnOnce(),
@@ -25,7 +27,7 @@ pub(super) async unsafe fn run_module(
             "skerry: network: a preview 1 module cannot open sockets; build a component (wasm32-wasip2)"
         );
     }
-    let wasi = builder(cfg, None)?.build_p1();
+    let wasi = builder(cfg, output, None)?.build_p1();
     // SAFETY: the caller's promise.
     let module =
         unsafe { Module::deserialize_file(engine, &cfg.module) }.map_err(Failure::wasm(Stage::Load))?;
@@ -53,11 +55,12 @@ pub(super) async unsafe fn run_module(
 pub(super) async unsafe fn run_component(
     engine: &Engine,
     cfg: &RunConfig,
+    output: &Output,
     memory: &Meter,
     network: Rules,
     on_start: impl FnOnce(),
 ) -> Result<Exit, Failure> {
-    let wasi = builder(cfg, Some(&network))?.build();
+    let wasi = builder(cfg, output, Some(&network))?.build();
     // SAFETY: the caller's promise.
     let component =
         unsafe { Component::deserialize_file(engine, &cfg.module) }.map_err(Failure::wasm(Stage::Load))?;

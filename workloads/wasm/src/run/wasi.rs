@@ -9,6 +9,7 @@ use super::Failure;
 use super::memory::Limiter;
 use super::names::Lookups;
 use super::network::Rules;
+use super::output::Output;
 use crate::spec::{Preopen, RunConfig, Stage, Stdin};
 
 pub(super) struct ModuleState {
@@ -41,11 +42,12 @@ impl WasiView for ComponentState {
 }
 
 /// Clocks and random numbers are the host's; everything else is what `cfg` lists.
-pub(super) fn builder(cfg: &RunConfig, network: Option<&Rules>) -> Result<WasiCtxBuilder, Failure> {
+pub(super) fn builder(cfg: &RunConfig, output: &Output, network: Option<&Rules>) -> Result<WasiCtxBuilder, Failure> {
     let mut wasi = WasiCtxBuilder::new();
     // First of all: directories take over the setting when they are added.
     wasi.allow_blocking_current_thread(true);
-    wasi.args(&cfg.args).envs(&cfg.env).inherit_stdout().inherit_stderr();
+    wasi.args(&cfg.args).envs(&cfg.env);
+    output.add_to(&mut wasi);
     if cfg.stdin == Stdin::Inherit {
         wasi.inherit_stdin();
     }
