@@ -14,6 +14,8 @@ pub mod memory;
 #[cfg(any(feature = "agent", feature = "bus"))]
 pub mod mqtt;
 pub mod session;
+#[cfg(feature = "suite")]
+pub mod suite;
 pub mod topic;
 
 pub use bus::{AgentBus, BusEvent, BusEvents, BusSender, Inbound, Outgoing};

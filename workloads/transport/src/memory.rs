@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::PublishError;
 use crate::bus::{AgentBus, BusLimits, BusLink, Inbound, Outgoing, Slot};
 use crate::fair::FairQueue;
-use crate::session::{EndReason, Publish, Session, SessionConfig, SessionEvent, SessionLink, Will};
+use crate::session::{EndReason, Publish, Session, SessionConfig, SessionEvent, SessionLink, Told, Will};
 use crate::topic::{Kind, Topic, owns_client_id};
 
 /// What waits for a stalled or slow session; past it messages to it are dropped, as brokers do.
@@ -49,7 +49,7 @@ struct Peer {
     client_id: String,
     will: Will,
     payload_max: usize,
-    events: mpsc::Sender<SessionEvent>,
+    events: mpsc::Sender<Told>,
     /// Room in `events` that messages leave for answers and for the end.
     reserve: usize,
     stalled: bool,
@@ -81,7 +81,7 @@ impl Broker {
     /// An agent's end.
     pub fn connect(&self, config: SessionConfig) -> Session {
         let reserve = config.limits.queue + 4;
-        let (events, receiver) = mpsc::channel(config.limits.events + reserve);
+        let (events, receiver) = mpsc::channel(HELD_MAX + reserve);
         let mut state = self.lock();
         state.last_id += 1;
         let id = state.last_id;
@@ -163,7 +163,7 @@ impl State {
         None
     }
 
-    fn admit(&mut self, id: u64, config: SessionConfig, events: mpsc::Sender<SessionEvent>, reserve: usize) {
+    fn admit(&mut self, id: u64, config: SessionConfig, events: mpsc::Sender<Told>, reserve: usize) {
         let same: Vec<u64> =
             self.peers.iter().filter(|(_, p)| p.client_id == config.client_id).map(|(id, _)| *id).collect();
         for old in same {
@@ -236,9 +236,8 @@ impl State {
     fn take(&mut self, id: u64, message: Publish) {
         let Publish { token, topic, payload, content_type, retain, slot } = message;
         self.route(topic, payload, content_type, retain);
-        drop(slot);
         if let Some(peer) = self.peers.get(&id) {
-            say(&peer.events, SessionEvent::Published(token));
+            say(&peer.events, Told { event: SessionEvent::Published(token), slot: Some(slot) });
         }
     }
 
@@ -306,8 +305,8 @@ impl Peer {
 }
 
 /// The reserve keeps room for every answer; a session dropped by its owner needs none.
-fn say(events: &mpsc::Sender<SessionEvent>, event: SessionEvent) {
-    let _ = events.try_send(event);
+fn say(events: &mpsc::Sender<Told>, event: impl Into<Told>) {
+    let _ = events.try_send(event.into());
 }
 
 struct AgentEnd {

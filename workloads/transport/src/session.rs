@@ -74,7 +74,7 @@ pub struct Will {
 pub struct SessionLimits {
     /// Largest payload, both ways.
     pub payload_max: usize,
-    /// Messages published and not yet acknowledged; one more is refused at once.
+    /// Messages published whose acknowledgement was not taken yet; one more is refused at once.
     pub queue: usize,
     /// Events that the caller has not taken yet; past it the link is left unread.
     pub events: usize,
@@ -173,6 +173,21 @@ impl fmt::Debug for Publish {
     }
 }
 
+/// An event on its way to the owner. The slot of an acknowledged message is free only when its
+/// acknowledgement is taken, so that untaken acknowledgements are bounded too.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub event: SessionEvent,
+    #[allow(dead_code, reason = "held, never read")]
+    pub slot: Option<OwnedSemaphorePermit>,
+}
+
+impl From<SessionEvent> for Told {
+    fn from(event: SessionEvent) -> Told {
+        Told { event, slot: None }
+    }
+}
+
 /// What stands behind a session. Dropping it cuts the link without a goodbye.
 pub(crate) trait SessionLink: Send + Sync {
     fn publish(&self, message: Publish) -> Result<(), PublishError>;
@@ -187,14 +202,14 @@ pub struct Session {
     slots: Arc<Semaphore>,
     tokens: AtomicU64,
     link: Box<dyn SessionLink>,
-    events: mpsc::Receiver<SessionEvent>,
+    events: mpsc::Receiver<Told>,
 }
 
 impl Session {
     pub(crate) fn new(
         config: &SessionConfig,
         link: Box<dyn SessionLink>,
-        events: mpsc::Receiver<SessionEvent>,
+        events: mpsc::Receiver<Told>,
     ) -> Session {
         Session {
             agent: config.agent.clone(),
@@ -231,12 +246,12 @@ impl Session {
 
     /// The next event; `None` after the last. Safe to cancel.
     pub async fn next(&mut self) -> Option<SessionEvent> {
-        self.events.recv().await
+        self.events.recv().await.map(|told| told.event)
     }
 
     /// What has already happened, without waiting.
     pub fn try_next(&mut self) -> Option<SessionEvent> {
-        self.events.try_recv().ok()
+        self.events.try_recv().ok().map(|told| told.event)
     }
 
     /// Say goodbye once everything published before is acknowledged, and withdraw the will; publish

@@ -12,14 +12,14 @@ use super::engine::{Heard, Listener, Plan, Request, run};
 use super::{PUBLISH_OVERHEAD_BYTES, options};
 use crate::PublishError;
 use crate::session::{
-    INFLIGHT_MAX, Publish, Session, SessionConfig, SessionEvent, SessionLink, Token, check_size,
+    INFLIGHT_MAX, Publish, Session, SessionConfig, SessionEvent, SessionLink, Token, Told, check_size,
 };
 use crate::topic::{Kind, Prefix, Topic, agent_filters};
 
 /// Comes back with the acknowledgement; the slot is free when it does.
 struct Tag {
     token: Token,
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 }
 
 /// The packet limit of the broker while connected, 0 before and after.
@@ -37,7 +37,7 @@ pub(crate) fn connect(config: SessionConfig) -> Session {
         ears.up.store(0, Ordering::Release);
         // Free the slots of what was never sent before the end is told.
         drop(receiver);
-        let _ = events.send(SessionEvent::disconnected(reason)).await;
+        let _ = events.send(SessionEvent::disconnected(reason).into()).await;
     });
     let link = Link { prefix: config.prefix.clone(), requests, up, task };
     Session::new(&config, Box::new(link), queue)
@@ -76,24 +76,28 @@ fn plan(config: &SessionConfig) -> Plan {
 
 struct Ears {
     prefix: Prefix,
-    events: mpsc::Sender<SessionEvent>,
+    events: mpsc::Sender<Told>,
     up: Up,
 }
 
 impl Listener<Tag> for Ears {
     async fn hear(&mut self, heard: Heard<Tag>) {
-        let event = match heard {
+        let told = match heard {
             Heard::Up { packet_max } => {
                 self.up.store(packet_max, Ordering::Release);
-                Some(SessionEvent::Connected)
+                Some(SessionEvent::Connected.into())
             }
-            Heard::Message(publish) => message(&self.prefix, publish),
-            Heard::Acked(tag) => Some(SessionEvent::Published(tag.token)),
-            Heard::Refused(tag, reason) => Some(SessionEvent::Unsent { token: tag.token, reason }),
+            Heard::Message(publish) => message(&self.prefix, publish).map(Told::from),
+            Heard::Acked(Tag { token, slot }) => {
+                Some(Told { event: SessionEvent::Published(token), slot: Some(slot) })
+            }
+            Heard::Refused(Tag { token, slot }, reason) => {
+                Some(Told { event: SessionEvent::Unsent { token, reason }, slot: Some(slot) })
+            }
         };
-        if let Some(event) = event {
+        if let Some(told) = told {
             // The owner may be gone; then the task is about to be aborted.
-            let _ = self.events.send(event).await;
+            let _ = self.events.send(told).await;
         }
     }
 }
@@ -124,7 +128,7 @@ impl SessionLink for Link {
         let around = printed.len() + content_type.len() + PUBLISH_OVERHEAD_BYTES;
         check_size(&topic, payload.len(), packet_max.saturating_sub(around))?;
         let properties = PublishProperties { content_type: Some(content_type), ..Default::default() };
-        let tag = Tag { token, _slot: slot };
+        let tag = Tag { token, slot };
         let request = Request::Publish { tag, topic: printed, payload, retain, properties };
         self.requests.send(request).map_err(|_| PublishError::Down)
     }
