@@ -2,17 +2,24 @@
 //!
 //! `spec` is what an operator writes, `run` what an agent is told to run, `message` what travels
 //! over MQTT, `status` what an agent saw, `codec` how bytes are framed, sized and signed.
-//! `manifest` (feature) turns YAML or JSON into `spec` and names every mistake with its line.
+//! `manifest` (feature) turns YAML or JSON into `spec` and names every mistake with its line; `rules`
+//! refuses specs that make no sense, `defaults` says what holds where a spec is silent.
 
 #[cfg(feature = "codec")]
 pub mod codec;
+pub mod defaults;
 pub mod digest;
+pub mod env;
+pub mod field;
 pub mod id;
+pub mod image;
+pub mod label;
 pub mod limits;
 #[cfg(feature = "manifest")]
 pub mod manifest;
 pub mod message;
 pub mod quantity;
+pub mod rules;
 pub mod run;
 pub mod spec;
 pub mod status;

@@ -1,0 +1,119 @@
+//! What holds where a manifest is silent. Admission, composing and `describe` all ask here.
+//! A default is never written into a spec: it is not part of the revision.
+
+use crate::run::{MountSource, NetworkAllowance, ResourceLimits, RunMount};
+use crate::spec::{Mount, Network, NetworkMode, Resources, RestartPolicy, WorkloadSpec};
+use crate::time::Millis;
+
+pub const STOP_SIGNAL: &str = "TERM";
+pub const STOP_GRACE_MS: Millis = 10_000;
+pub const HEALTHY_AFTER_MS: Millis = 3_000;
+pub const HEALTH_DEADLINE_MS: Millis = 600_000;
+
+/// A spec with its defaults in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveSpec {
+    pub limits: ResourceLimits,
+    pub network: NetworkAllowance,
+    /// Volumes, host paths and tmpfs; other sources are refused at admission.
+    pub mounts: Vec<RunMount>,
+    pub restart_policy: RestartPolicy,
+    pub stop_signal: String,
+    pub stop_grace_ms: Millis,
+    pub healthy_after_ms: Millis,
+    pub health_deadline_ms: Millis,
+}
+
+pub fn effective(spec: &WorkloadSpec) -> EffectiveSpec {
+    let limits = limits(spec.resources.as_ref());
+    let stop = spec.stop.as_ref();
+    let rollout = spec.rollout.as_ref();
+    EffectiveSpec {
+        limits,
+        network: network(spec.network.as_ref()),
+        mounts: spec.mounts.iter().filter_map(|m| mount(m, &limits)).collect(),
+        restart_policy: spec.restart_policy.unwrap_or_default(),
+        stop_signal: stop.and_then(|s| s.signal.clone()).unwrap_or_else(|| STOP_SIGNAL.to_string()),
+        stop_grace_ms: stop.and_then(|s| s.grace).map_or(STOP_GRACE_MS, |d| d.ms),
+        healthy_after_ms: rollout.and_then(|r| r.healthy_after).map_or(HEALTHY_AFTER_MS, |d| d.ms),
+        health_deadline_ms: rollout.and_then(|r| r.deadline).map_or(HEALTH_DEADLINE_MS, |d| d.ms),
+    }
+}
+
+pub fn limits(resources: Option<&Resources>) -> ResourceLimits {
+    let given = resources.copied().unwrap_or_default();
+    let default = ResourceLimits::DEFAULT;
+    ResourceLimits {
+        cpu_millis: given.cpu.map_or(default.cpu_millis, |cpu| cpu.millis),
+        memory_bytes: given.memory.map_or(default.memory_bytes, |bytes| bytes.0),
+        pids: given.pids.unwrap_or(default.pids),
+        storage_bytes: given.storage.map_or(default.storage_bytes, |bytes| bytes.0),
+    }
+}
+
+/// Naming a place to connect to, or a port, asks for the board's network.
+pub fn network(network: Option<&Network>) -> NetworkAllowance {
+    let Some(given) = network else { return NetworkAllowance::default() };
+    let uses = !given.connect.is_empty() || !given.listen.is_empty();
+    let mode = given.mode.unwrap_or(if uses { NetworkMode::Host } else { NetworkMode::None });
+    NetworkAllowance { mode, connect: given.connect.clone(), listen: given.listen.clone() }
+}
+
+/// None for a source that no agent can mount yet.
+pub fn mount(mount: &Mount, limits: &ResourceLimits) -> Option<RunMount> {
+    let from = if let Some(name) = &mount.volume {
+        let size_bytes = mount.size.map_or(limits.storage_bytes, |size| size.0);
+        MountSource::Volume { name: name.clone(), size_bytes }
+    } else if let Some(path) = &mount.host_path {
+        MountSource::HostPath { path: path.clone() }
+    } else {
+        MountSource::Tmpfs { size_bytes: mount.tmpfs?.0 }
+    };
+    Some(RunMount { from, path: mount.path.clone(), read_only: mount.read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::{Bytes, Duration};
+    use crate::spec::{Rollout, Stop};
+
+    #[test]
+    fn silence_gets_the_defaults() {
+        let got = effective(&WorkloadSpec::default());
+        assert_eq!(got.limits, ResourceLimits::DEFAULT);
+        assert_eq!(got.network, NetworkAllowance::default());
+        assert_eq!((got.stop_signal.as_str(), got.stop_grace_ms), ("TERM", 10_000));
+        assert_eq!((got.healthy_after_ms, got.health_deadline_ms), (3_000, 600_000));
+        assert_eq!(got.restart_policy, RestartPolicy::Always);
+    }
+
+    #[test]
+    fn what_is_given_stays() {
+        let spec = WorkloadSpec {
+            resources: Some(Resources { memory: Some(Bytes(9 << 20)), ..Resources::default() }),
+            network: Some(Network { connect: vec!["a:1".into()], ..Network::default() }),
+            stop: Some(Stop { signal: Some("INT".into()), grace: None }),
+            rollout: Some(Rollout { healthy_after: Some(Duration { ms: 7 }), ..Rollout::default() }),
+            mounts: vec![
+                Mount { volume: "data".parse().ok(), path: "/data".into(), ..Mount::default() },
+                Mount { tmpfs: Some(Bytes(5)), path: "/tmp".into(), ..Mount::default() },
+            ],
+            ..WorkloadSpec::default()
+        };
+        let got = effective(&spec);
+        assert_eq!((got.limits.memory_bytes, got.limits.pids), (9 << 20, 64));
+        assert_eq!(got.network.mode, NetworkMode::Host);
+        assert_eq!((got.stop_signal.as_str(), got.stop_grace_ms), ("INT", 10_000));
+        assert_eq!((got.healthy_after_ms, got.health_deadline_ms), (7, 600_000));
+        let sizes: Vec<_> = got.mounts.iter().map(|m| m.from.clone()).collect();
+        let volume = MountSource::Volume { name: "data".parse().unwrap(), size_bytes: 64 << 20 };
+        assert_eq!(sizes, [volume, MountSource::Tmpfs { size_bytes: 5 }]);
+    }
+
+    #[test]
+    fn mode_none_is_kept_when_written() {
+        let given = Network { mode: Some(NetworkMode::None), connect: vec![], listen: vec![80] };
+        assert_eq!(network(Some(&given)).mode, NetworkMode::None);
+    }
+}

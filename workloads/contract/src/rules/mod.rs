@@ -1,0 +1,171 @@
+//! Which specs are refused whatever the fleet looks like: what makes no sense ([`check`]) and what
+//! is not built yet ([`not_yet`]). Rules that need facts of the fleet are the hub core's admission.
+
+mod mounts;
+mod not_yet;
+mod texts;
+
+pub use not_yet::not_yet;
+
+use crate::field;
+use crate::limits::REPLICAS_MAX;
+use crate::quantity::{Bytes, Cpu, Duration};
+use crate::run::ResourceLimits;
+use crate::spec::{Expression, Operator, Resources, Rollout, Selector, Stop, Workload, WorkloadSpec};
+
+/// One thing that is wrong: where (`spec.mounts[2].path`), and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub path: String,
+    pub reason: String,
+}
+
+/// The longest `stop.grace`: an agent's own shutdown must not wait for longer.
+pub const STOP_GRACE_MS_MAX: u64 = 600_000;
+/// The longest `rollout.healthyAfter` and `rollout.deadline`: a day.
+pub const ROLLOUT_MS_MAX: u64 = 86_400_000;
+/// The kernel's own limit (PID_MAX_LIMIT).
+pub const PIDS_MAX: u32 = 4_194_304;
+
+#[derive(Default)]
+pub(crate) struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, path: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(Finding { path: path.into(), reason: reason.into() });
+    }
+}
+
+/// Everything that is wrong with `workload` whatever the fleet looks like, in no particular order.
+pub fn check(workload: &Workload) -> Vec<Finding> {
+    let mut found = Findings::default();
+    let (metadata, spec) = (&workload.metadata, &workload.spec);
+    texts::labels(&metadata.labels, "metadata.labels", &mut found);
+    texts::annotations(&metadata.annotations, "metadata.annotations", &mut found);
+    if let Err(e) = spec.image.parse::<crate::image::ImageRef>() {
+        found.add("spec.image", e.to_string());
+    }
+    count(spec, &mut found);
+    texts::arguments(&spec.command, "spec.command", &mut found);
+    texts::arguments(&spec.args, "spec.args", &mut found);
+    texts::env(&spec.env, "spec.env", &mut found);
+    if let Some(selector) = spec.placement.as_ref().and_then(|p| p.selector.as_ref()) {
+        check_selector(selector, "spec.placement.selector", &mut found);
+    }
+    if let Some(resources) = &spec.resources {
+        check_resources(resources, &mut found);
+    }
+    texts::network(spec.network.as_ref(), &mut found);
+    mounts::check(&spec.mounts, &mut found);
+    if let Some(stop) = &spec.stop {
+        check_stop(stop, &mut found);
+    }
+    check_rollout(spec.rollout.as_ref(), &mut found);
+    found.0
+}
+
+fn count(spec: &WorkloadSpec, found: &mut Findings) {
+    match (spec.replicas, spec.every_agent) {
+        (None, false) => found.add(
+            "spec",
+            "says neither how many instances nor where: give replicas (a number over the fleet) or everyAgent: true (one on each agent)",
+        ),
+        (Some(_), true) => found.add(
+            "spec.replicas",
+            "stands beside everyAgent: true; give exactly one of the two",
+        ),
+        (Some(n), false) if n > REPLICAS_MAX => {
+            found.add("spec.replicas", format!("is {n}; at most {REPLICAS_MAX}"));
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn check_selector(selector: &Selector, path: &str, found: &mut Findings) {
+    texts::labels(&selector.match_labels, &field::key(path, "matchLabels"), found);
+    let expressions = field::key(path, "matchExpressions");
+    for (n, expression) in selector.match_expressions.iter().enumerate() {
+        check_expression(expression, &field::item(&expressions, n), found);
+    }
+}
+
+fn check_expression(expression: &Expression, path: &str, found: &mut Findings) {
+    if let Err(e) = crate::label::check_key(&expression.key) {
+        found.add(field::key(path, "key"), format!("'{}': {e}", field::shown(&expression.key)));
+    }
+    let values = field::key(path, "values");
+    let operator = expression.operator;
+    match (operator, expression.values.is_empty()) {
+        (Operator::In | Operator::NotIn, true) => {
+            found.add(&values, format!("is missing: {operator:?} compares with at least one value"));
+        }
+        (Operator::Exists | Operator::DoesNotExist, false) => {
+            found.add(&values, format!("has no meaning with {operator:?}: remove it, or use In or NotIn"));
+        }
+        _ => {}
+    }
+    for (n, value) in expression.values.iter().enumerate() {
+        if let Err(e) = crate::label::check_value(value) {
+            found.add(field::item(&values, n), format!("'{}': {e}", field::shown(value)));
+        }
+    }
+}
+
+fn check_resources(resources: &Resources, found: &mut Findings) {
+    let least = |least: String| format!("is below the least that works: {least}");
+    if resources.cpu.is_some_and(|cpu| cpu.millis < ResourceLimits::CPU_MILLIS_MIN) {
+        let min = Cpu { millis: ResourceLimits::CPU_MILLIS_MIN };
+        found.add("spec.resources.cpu", least(min.to_string()));
+    }
+    if resources.memory.is_some_and(|memory| memory.0 < ResourceLimits::MEMORY_BYTES_MIN) {
+        let min = Bytes(ResourceLimits::MEMORY_BYTES_MIN);
+        found.add("spec.resources.memory", least(min.to_string()));
+    }
+    match resources.pids {
+        Some(pids) if pids < ResourceLimits::PIDS_MIN => {
+            found.add("spec.resources.pids", least(ResourceLimits::PIDS_MIN.to_string()));
+        }
+        Some(pids) if pids > PIDS_MAX => {
+            found.add("spec.resources.pids", format!("is more than the kernel has: at most {PIDS_MAX}"));
+        }
+        _ => {}
+    }
+    if resources.storage == Some(Bytes(0)) {
+        found.add("spec.resources.storage", "is 0: give some, like 64Mi");
+    }
+}
+
+fn check_stop(stop: &Stop, found: &mut Findings) {
+    if let Some(signal) = &stop.signal {
+        texts::signal(signal, "spec.stop.signal", found);
+    }
+    span(stop.grace, STOP_GRACE_MS_MAX, "spec.stop.grace", found);
+}
+
+fn check_rollout(rollout: Option<&Rollout>, found: &mut Findings) {
+    let Some(rollout) = rollout else { return };
+    span(rollout.healthy_after, ROLLOUT_MS_MAX, "spec.rollout.healthyAfter", found);
+    span(rollout.deadline, ROLLOUT_MS_MAX, "spec.rollout.deadline", found);
+    let after = rollout.healthy_after.map_or(crate::defaults::HEALTHY_AFTER_MS, |d| d.ms);
+    let deadline = rollout.deadline.map_or(crate::defaults::HEALTH_DEADLINE_MS, |d| d.ms);
+    if deadline > 0 && after >= deadline && after <= ROLLOUT_MS_MAX {
+        let (after, deadline) = (Duration { ms: after }, Duration { ms: deadline });
+        let path = if rollout.deadline.is_some() { "deadline" } else { "healthyAfter" };
+        found.add(
+            field::key("spec.rollout", path),
+            format!(
+                "no instance could be healthy in time: healthyAfter is {after}, deadline {deadline}; make deadline the longer one"
+            ),
+        );
+    }
+}
+
+fn span(duration: Option<Duration>, max_ms: u64, path: &str, found: &mut Findings) {
+    match duration {
+        Some(Duration { ms: 0 }) => found.add(path, "is 0: give some time, like 1s"),
+        Some(given) if given.ms > max_ms => {
+            found.add(path, format!("is {given}; at most {}", Duration { ms: max_ms }));
+        }
+        _ => {}
+    }
+}

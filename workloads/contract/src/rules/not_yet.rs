@@ -1,0 +1,100 @@
+//! Which fields are known and not built yet: they are refused by name, so that nothing that was
+//! asked for is silently left out, and so that manifests keep their shape when it comes.
+
+use super::{Finding, Findings};
+use crate::field;
+use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Runtime, Workload, WorkloadSpec};
+
+/// Every use of a feature that comes with a later version.
+pub fn not_yet(workload: &Workload) -> Vec<Finding> {
+    let spec = &workload.spec;
+    let mut found = Findings::default();
+    whole_fields(spec, &mut found);
+    if spec.runtime == Some(Runtime::Oci) {
+        later(&mut found, "spec.runtime".into(), "runtime oci");
+    }
+    for (name, value) in &spec.env {
+        let what = match value {
+            EnvValue::Text(_) => continue,
+            EnvValue::Secret(_) => "a value from a Secret",
+            EnvValue::Config(_) => "a value from a Config",
+        };
+        later(&mut found, field::key("spec.env", name), what);
+    }
+    placement(spec.placement.as_ref(), &mut found);
+    network(spec.network.as_ref(), &mut found);
+    for (n, mount) in spec.mounts.iter().enumerate() {
+        let path = field::item("spec.mounts", n);
+        for (name, used) in [("config", mount.config.is_some()), ("secret", mount.secret.is_some())] {
+            field_of(&mut found, &path, name, used);
+        }
+    }
+    rollout(spec.rollout.as_ref(), &mut found);
+    found.0
+}
+
+/// Fields of the spec that are refused as a whole, in the order of the spec.
+fn whole_fields(spec: &WorkloadSpec, found: &mut Findings) {
+    let fields = [
+        ("command", !spec.command.is_empty()),
+        ("ports", !spec.ports.is_empty()),
+        ("devices", !spec.devices.is_empty()),
+        ("security", spec.security.is_some()),
+        ("livenessProbe", spec.liveness_probe.is_some()),
+        ("startupProbe", spec.startup_probe.is_some()),
+        ("readinessProbe", spec.readiness_probe.is_some()),
+        ("disconnect", spec.disconnect.is_some()),
+        ("exclusive", spec.exclusive),
+        ("schedule", spec.schedule.is_some()),
+        ("completions", spec.completions.is_some()),
+        ("deadline", spec.deadline.is_some()),
+        ("dependsOn", !spec.depends_on.is_empty()),
+        ("autoscale", spec.autoscale.is_some()),
+    ];
+    for (name, used) in fields {
+        field_of(found, "spec", name, used);
+    }
+}
+
+fn placement(placement: Option<&Placement>, found: &mut Findings) {
+    let Some(given) = placement else { return };
+    let fields = [
+        ("spread", given.spread.is_some()),
+        ("arch", given.arch.is_some()),
+        ("affinity", given.affinity.is_some()),
+        ("tolerations", !given.tolerations.is_empty()),
+    ];
+    for (name, used) in fields {
+        field_of(found, "spec.placement", name, used);
+    }
+}
+
+fn network(network: Option<&Network>, found: &mut Findings) {
+    if network.is_some_and(|n| n.mode == Some(NetworkMode::Private)) {
+        later(found, "spec.network.mode".into(), "network mode private");
+    }
+}
+
+fn rollout(rollout: Option<&Rollout>, found: &mut Findings) {
+    let Some(given) = rollout else { return };
+    let fields = [
+        ("batches", !given.batches.is_empty()),
+        ("successThreshold", given.success_threshold.is_some()),
+        ("onFailure", given.on_failure.is_some()),
+        ("disruption", given.disruption.is_some()),
+    ];
+    for (name, used) in fields {
+        field_of(found, "spec.rollout", name, used);
+    }
+}
+
+fn field_of(found: &mut Findings, parent: &str, name: &str, used: bool) {
+    if used {
+        let path = field::key(parent, name);
+        later(found, path.clone(), &path);
+    }
+}
+
+fn later(found: &mut Findings, path: String, what: &str) {
+    found.add(path, format!("{what} comes with a later version; leave it out for now"));
+}
