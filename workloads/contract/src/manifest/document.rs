@@ -1,0 +1,198 @@
+//! What a document is: its kind, its object, and where each of its fields stands.
+
+use serde_json::Value as Json;
+
+use super::decode::Decoder;
+use super::elsewhere;
+use super::node::{Node, Place, Value};
+use super::problem::{Fault, Problem};
+use super::read::{self, Chunk};
+use super::schema::{API_VERSION, KIND};
+use super::shape::DOCUMENT;
+use super::suggest;
+use crate::field;
+use crate::rules::Finding;
+use crate::spec::Workload;
+
+/// One document of a file.
+#[derive(Debug, Clone)]
+pub enum Object {
+    Workload(Box<Workload>, Source),
+}
+
+impl Object {
+    pub fn source(&self) -> &Source {
+        match self {
+            Object::Workload(_, source) => source,
+        }
+    }
+}
+
+/// Where an object was written, field by field.
+#[derive(Debug, Clone)]
+pub struct Source {
+    file: Option<String>,
+    document: usize,
+    root: Node,
+}
+
+impl Source {
+    /// The line, from 1, that the object begins on.
+    pub fn line(&self) -> usize {
+        self.root.place.line
+    }
+
+    /// The document within its file, from 1.
+    pub fn document(&self) -> usize {
+        self.document
+    }
+
+    /// Line and column, from 1, of the value at `path`, or of the nearest thing around it.
+    pub fn locate(&self, path: &str) -> (usize, usize) {
+        let place = self.place(path);
+        (place.line, place.column)
+    }
+
+    /// A finding of [`crate::rules`], or a refusal of the hub, at the line it is about.
+    pub fn problem(&self, path: &str, reason: &str) -> Problem {
+        Fault::at(self.place(path), path, reason).in_document(self.file.as_deref(), self.document)
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let (mut node, mut place, mut at) = (&self.root, self.root.place, String::new());
+        loop {
+            let leads = |next: &str| next == path || field::is_below(path, next);
+            let next = match &node.value {
+                Value::Map(entries) => entries
+                    .iter()
+                    .map(|entry| (field::key(&at, &entry.key), entry.value_place(), &entry.node))
+                    .find(|(next, ..)| leads(next)),
+                Value::List(items) => items
+                    .iter()
+                    .enumerate()
+                    .map(|(n, item)| (field::item(&at, n), item.place, item))
+                    .find(|(next, ..)| leads(next)),
+                Value::Scalar { .. } => None,
+            };
+            match next {
+                Some(next) => (at, place, node) = next,
+                None => return place,
+            }
+        }
+    }
+}
+
+/// A document as read. With faults, `workload` has stand-ins where they are.
+pub(super) struct Read {
+    pub workload: Option<Workload>,
+    pub source: Source,
+    pub faults: Vec<Fault>,
+}
+
+pub(super) fn read(chunk: Chunk<'_>, file: Option<&str>, document: usize) -> Read {
+    let (root, mut faults) = read::read(chunk);
+    let begin = Place { line: chunk.first_line, column: 1 };
+    let nothing = Node { place: begin, value: Value::Map(Vec::new()) };
+    let workload = root.as_ref().and_then(|root| {
+        let (workload, more) = decode(root);
+        faults.extend(more);
+        workload
+    });
+    let source = Source { file: file.map(str::to_string), document, root: root.unwrap_or(nothing) };
+    Read { workload, source, faults }
+}
+
+fn decode(root: &Node) -> (Option<Workload>, Vec<Fault>) {
+    if let Some(fault) = other_kind(root) {
+        return (None, vec![fault]);
+    }
+    let mut decoder = Decoder { faults: Vec::new(), document: &DOCUMENT };
+    let mut value = decoder.value(&DOCUMENT, root, root.place, "");
+    if !matches!(root.value, Value::Map(_)) {
+        return (None, decoder.faults);
+    }
+    let kind = root.get("kind").and_then(|entry| match &entry.node.value {
+        Value::Scalar { text, .. } => elsewhere::document(text),
+        _ => None,
+    });
+    if let (Some(hint), Some(fault)) = (kind, decoder.faults.iter_mut().find(|f| f.path == "kind")) {
+        fault.reason = format!("is a kind of Kubernetes: {hint}");
+        fault.suggestion = Some(KIND.to_string());
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    let workload = typed(value, root, &mut decoder.faults);
+    (workload, decoder.faults)
+}
+
+/// The walk has checked the form, so that the types take the value. Should they not, that is told
+/// rather than trusted.
+fn typed(value: Json, root: &Node, faults: &mut Vec<Fault>) -> Option<Workload> {
+    match serde_json::from_value(value) {
+        Ok(workload) => Some(workload),
+        Err(e) => {
+            if faults.is_empty() {
+                faults.push(Fault::at(root.place, "", format!("does not fit: {e}")));
+            }
+            None
+        }
+    }
+}
+
+/// Kinds of which nothing but the name is known. Kinds of other tools that are workloads are read on,
+/// so that their fields are answered too.
+fn other_kind(root: &Node) -> Option<Fault> {
+    let entry = root.get("kind")?;
+    let Value::Scalar { text, .. } = &entry.node.value else { return None };
+    let at = |reason: String| Some(Fault::at(entry.value_place(), "kind", reason));
+    let ours = root
+        .get("apiVersion")
+        .is_none_or(|entry| matches!(&entry.node.value, Value::Scalar { text, .. } if text == API_VERSION));
+    if ours && LATER.contains(&text.as_str()) {
+        return at(format!("{text} comes with a later version"));
+    }
+    if text == KIND || root.get("spec").is_some_and(|spec| has_work(&spec.node)) {
+        return None;
+    }
+    if let Some(hint) = elsewhere::document(text) {
+        return at(format!("{} is a kind of Kubernetes: {hint}", field::shown(text)));
+    }
+    if LATER.contains(&text.as_str()) {
+        return at(format!("{text} comes with a later version"));
+    }
+    let known = std::iter::once(KIND).chain(LATER);
+    let fault = Fault::at(entry.value_place(), "kind", "");
+    let shown = field::shown(text);
+    Some(match suggest::nearest(text, known) {
+        Some(near) => {
+            let reason = format!("'{shown}' is unknown: did you mean {near}?");
+            Fault { reason, ..fault.suggest(near) }
+        }
+        None => Fault { reason: format!("'{shown}' is unknown: write {KIND}"), ..fault.suggest(KIND) },
+    })
+}
+
+/// Kinds of DESIGN that are not built yet.
+const LATER: [&str; 4] = ["Config", "Secret", "Device", "Namespace"];
+
+/// Whether a spec is one of something that runs, ours or Kubernetes'.
+fn has_work(spec: &Node) -> bool {
+    ["image", "template", "containers", "jobTemplate"].iter().any(|key| spec.get(key).is_some())
+}
+
+/// Rules run on a value with stand-ins where something was wrong; what they find there, or about a
+/// thing that lacks a misspelt field, is not news.
+pub(super) fn add_findings(faults: &mut Vec<Fault>, findings: Vec<Finding>, source: &Source) {
+    let known: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+    let told = |path: &str| {
+        let parent =
+            |known: &String| field::is_below(known, path) && !known[path.len() + 1..].contains(['.', '[']);
+        known.iter().any(|known| path == known || field::is_below(path, known) || parent(known))
+    };
+    for finding in findings.into_iter().filter(|finding| !told(&finding.path)) {
+        let fault = Fault::at(source.place(&finding.path), finding.path, finding.reason);
+        faults.push(fault);
+    }
+}

@@ -1,0 +1,13 @@
+//! Manifests to start from. Tests read and admit each of them.
+
+/// The names that [`example`] knows.
+pub const EXAMPLES: [&str; 2] = ["workload", "workload-full"];
+
+/// A manifest of this name; none for a name that is not in [`EXAMPLES`].
+pub fn example(name: &str) -> Option<&'static str> {
+    match name {
+        "workload" => Some(include_str!("examples/workload.yaml")),
+        "workload-full" => Some(include_str!("examples/workload-full.yaml")),
+        _ => None,
+    }
+}

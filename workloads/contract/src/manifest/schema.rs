@@ -1,0 +1,168 @@
+//! What the JSON Schema of a manifest is: made from the types, with what editors need on top.
+//! The reader walks the same schema (`shape`), so what is published is what is taken.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::defaults;
+use crate::id::Name;
+use crate::quantity::{Bytes, Cpu, Duration, Percent};
+use crate::run::ResourceLimits;
+use crate::spec::Workload;
+
+pub const API_VERSION: &str = "skerry/v1";
+pub const KIND: &str = "Workload";
+
+/// The JSON Schema (draft 2020-12) of one manifest document.
+pub fn schema() -> Value {
+    SCHEMA.clone()
+}
+
+pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let types = settings.into_generator().into_root_schema_for::<Workload>();
+    let mut schema = types.to_value();
+    simplify(&mut schema, false);
+    widen(&mut schema, false);
+    add_defaults(&mut schema);
+    head(schema)
+});
+
+/// `apiVersion` and `kind` belong to the document, not to the type.
+fn head(mut schema: Value) -> Value {
+    let constant = |value: &str, text: &str| json!({"const": value, "type": "string", "description": text});
+    let properties = &mut schema["properties"];
+    properties["apiVersion"] = constant(API_VERSION, "The version of this format.");
+    properties["kind"] = constant(KIND, "What the document describes.");
+    schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
+    schema["title"] = json!("Skerry workload");
+    schema["$id"] = json!("urn:skerry:v1:workload");
+    schema
+}
+
+/// Null is taken where a list, map or object may be left out (its lines are commented out), and
+/// nowhere else. Defaults of the types (`[]`, `false`) tell nobody anything. `nullable`: the value
+/// may be left out.
+fn simplify(schema: &mut Value, may_be_absent: bool) {
+    let Some(map) = schema.as_object_mut() else { return };
+    map.remove("default");
+    unwrap_option(map);
+    if let Some(types) = map.get("type").and_then(Value::as_array) {
+        let rest: Vec<Value> = types.iter().filter(|t| *t != "null").cloned().collect();
+        map.insert("type".to_string(), if rest.len() == 1 { rest[0].clone() } else { json!(rest) });
+    }
+    if let Some(choices) = map.get_mut("enum").and_then(Value::as_array_mut) {
+        choices.retain(|choice| !choice.is_null());
+    }
+    let container = map.get("type").is_some_and(|t| t == "object" || t == "array");
+    if container && may_be_absent {
+        let own = map["type"].clone();
+        map.insert("type".to_string(), json!([own, "null"]));
+    }
+    let required: Vec<Value> = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    if let Some(properties) = map.get_mut("properties").and_then(Value::as_object_mut) {
+        for (name, field) in properties {
+            simplify(field, !required.contains(&json!(name)));
+        }
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(inner) {
+            simplify(inner, false);
+        }
+    }
+    for variant in map.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        simplify(variant, false);
+    }
+}
+
+/// `anyOf: [X, null]` is X; what stands beside `anyOf` (the field's own text) wins.
+fn unwrap_option(map: &mut serde_json::Map<String, Value>) {
+    let Some(variants) = map.get("anyOf").and_then(Value::as_array) else { return };
+    let some: Vec<Value> = variants.iter().filter(|v| v["type"] != "null").cloned().collect();
+    if some.len() == variants.len() || some.len() != 1 {
+        return;
+    }
+    map.remove("anyOf");
+    for (key, value) in some[0].as_object().cloned().unwrap_or_default() {
+        map.entry(key).or_insert(value);
+    }
+}
+
+/// Texts in lists and maps keep what is written, so an editor must let `A: 1` and `- 80` pass; so
+/// must it for amounts of cpu and bytes (`cpu: 1`).
+fn widen(schema: &mut Value, within: bool) {
+    let Some(map) = schema.as_object_mut() else { return };
+    let amount = map.get("format").is_some_and(|f| f == "cpu" || f == "bytes");
+    let free = within && !map.contains_key("format") && !map.contains_key("enum");
+    if map.get("type").is_some_and(|t| t == "string") && (amount || free) {
+        let types = if amount { json!(["string", "number"]) } else { json!(["string", "number", "boolean"]) };
+        map.insert("type".to_string(), types);
+    }
+    for field in map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        widen(field.1, false);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(inner) {
+            widen(inner, true);
+        }
+    }
+    for variant in map.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        widen(variant, within);
+    }
+}
+
+/// What holds when a field is absent, from where it is decided.
+fn add_defaults(schema: &mut Value) {
+    let limits = ResourceLimits::DEFAULT;
+    let time = |ms| Duration { ms }.to_string();
+    let defaults = [
+        ("/metadata/namespace", crate::spec::default_namespace().to_string()),
+        ("/spec/resources/cpu", Cpu { millis: limits.cpu_millis }.to_string()),
+        ("/spec/resources/memory", Bytes(limits.memory_bytes).to_string()),
+        ("/spec/resources/pids", limits.pids.to_string()),
+        ("/spec/resources/storage", Bytes(limits.storage_bytes).to_string()),
+        ("/spec/restartPolicy", "Always".to_string()),
+        ("/spec/stop/signal", defaults::STOP_SIGNAL.to_string()),
+        ("/spec/stop/grace", time(defaults::STOP_GRACE_MS)),
+        ("/spec/rollout/healthyAfter", time(defaults::HEALTHY_AFTER_MS)),
+        ("/spec/rollout/deadline", time(defaults::HEALTH_DEADLINE_MS)),
+        ("/spec/network/mode", "none".to_string()),
+    ];
+    for (path, default) in defaults {
+        let pointer = path.replace('/', "/properties/");
+        let field = schema.pointer_mut(&pointer).expect("a default belongs to a field");
+        let integer = field["type"] == "integer";
+        field["default"] = if integer { json!(limits.pids) } else { json!(default) };
+    }
+}
+
+/// Schemas of the types that travel as text; `format` names the type to the reader.
+macro_rules! text_schema {
+    ($($type:ident: $format:literal, $pattern:literal;)*) => {$(
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "format": $format, "pattern": $pattern})
+            }
+        }
+    )*};
+}
+
+text_schema! {
+    Name: "name", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+    Cpu: "cpu", "^[0-9]+(m|\\.[0-9]{1,3})?$";
+    Bytes: "bytes", "^[0-9]+(Gi|Mi|Ki|G|M|k)?$";
+    Duration: "duration", "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+    Percent: "percent", "^(100|[0-9]{1,2})%$";
+}
