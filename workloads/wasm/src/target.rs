@@ -2,9 +2,10 @@
 //!
 //! An engine id names everything that decides whether compiled code loads: wasmtime's version, the
 //! version of our settings, and the target. wasmtime has a hash for this purpose
-//! (`Engine::precompile_compatibility_hash`), but only in builds *with* a compiler, so a board cannot
-//! compute it. The id is therefore made from stable parts that both sides know; it is stamped into each
-//! compiled file and compared by wasmtime at load, and a golden test ties the parts to wasmtime's hash.
+//! (`Engine::precompile_compatibility_hash`), but only in builds with a compiler *and* a runtime, which is
+//! neither side here. The id is therefore made from stable parts that both sides know; it is stamped into
+//! each compiled file and compared by wasmtime at load, and a golden test ties it to the settings that
+//! wasmtime writes into compiled code.
 
 use std::fmt;
 use std::str::FromStr;
