@@ -4,10 +4,17 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::database::SEGMENT_BYTES;
 use super::guard;
 use crate::error::KvError;
+
+/// A process that was just spawned shares its parent's locks until it executes its program. An agent
+/// killed at that moment and started again must not take this for a second agent.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes the lock that makes a store the property of one handle. It is a file beside the directory,
 /// since the directory itself may be moved aside while the lock is held.
@@ -18,10 +25,14 @@ pub(super) fn lock(dir: &Path) -> Result<Arc<File>, KvError> {
     }
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|e| KvError::io(&path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Arc::new(file)),
-        Err(TryLockError::WouldBlock) => Err(KvError::Locked { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(e)) => Err(KvError::io(&path, e)),
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Arc::new(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(KvError::Locked { dir: dir.to_path_buf() }),
+            Err(TryLockError::Error(e)) => return Err(KvError::io(&path, e)),
+        }
     }
 }
 
