@@ -108,6 +108,17 @@ pub fn fingerprint(key: &VerifyingKey) -> String {
     Digest::of(key.as_bytes()).hex()[..16].to_string()
 }
 
+/// A public key as its file holds it: `ed25519:` and 64 hex digits.
+pub fn public_key_line(key: &VerifyingKey) -> String {
+    format!("ed25519:{}\n", crate::digest::to_hex(key.as_bytes()))
+}
+
+/// The inverse of [`public_key_line`]; spaces around it do not matter.
+pub fn parse_public_key(line: &str) -> Option<VerifyingKey> {
+    let bytes = crate::digest::from_hex::<32>(line.trim().strip_prefix("ed25519:")?)?;
+    VerifyingKey::from_bytes(&bytes).ok()
+}
+
 fn signed_bytes(kind: Kind, body: &str) -> Vec<u8> {
     [b"skerry/v1\0", kind.word().as_bytes(), b"\0", body.as_bytes()].concat()
 }
@@ -236,6 +247,13 @@ mod tests {
         let unsigned = seal(Kind::Hello, &"hi", None).unwrap();
         let opened = open::<String>(Kind::Hello, &unsigned, Some(&key(1).verifying_key()));
         assert!(matches!(opened, Err(CodecError::Unsigned)));
+    }
+
+    #[test]
+    fn a_public_key_survives_its_file() {
+        let public = key(7).verifying_key();
+        assert_eq!(parse_public_key(&public_key_line(&public)), Some(public));
+        assert_eq!(parse_public_key("ed25519:00"), None);
     }
 
     #[test]

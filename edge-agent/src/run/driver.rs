@@ -1,0 +1,290 @@
+//! The loop that owns the agent's core: it selects, steps and performs, and nothing else.
+//!
+//! Everything that takes time runs as a task and sends its end here as an event. The loop itself
+//! waits for nothing but the next event.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_core::Core;
+use agent_core::api::{Effect, EffectId, Event, Op, Outcome};
+use contract::time::Now;
+use contract::{Name, limits};
+use ed25519_dalek::VerifyingKey;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
+use tokio::task::AbortHandle;
+
+use super::artifacts::{ArtifactError, Artifacts};
+use super::fetch;
+use super::gate::Gate;
+use super::link::Link;
+use super::local;
+use super::notes::Notes;
+use super::persist::{PersistThread, Persisted};
+use super::serve::{ServeConfig, serve};
+use crate::instance::{Exited, Runtime, StartError};
+
+/// A fetch that brings nothing ends after `SILENCE`; one that trickles ends here and resumes.
+const FETCH_DEADLINE: Duration = Duration::from_secs(30 * 60);
+/// How long the farewell to the broker may hold up a stop.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Left when the store is broken: a supervisor starts us anew, the shims live on.
+pub const EXIT_STORE: i32 = 70;
+
+pub struct Driver {
+    pub core: Core,
+    pub gate: Gate,
+    pub link: Link,
+    pub store: PersistThread,
+    pub runtime: Runtime,
+    pub artifacts: Artifacts,
+    pub hub_key: VerifyingKey,
+    pub notes: Notes,
+    pub serve: ServeConfig,
+    pub serving: BTreeMap<Name, AbortHandle>,
+    /// Where artefacts are, from the newest hello.
+    pub base_url: Option<String>,
+    /// The same channel that `Inputs::events` reads: how tasks tell their end.
+    pub events: Sender<Event>,
+    /// Why nothing becomes durable at present, for `edge-agent status`.
+    pub store_waits: Option<String>,
+}
+
+pub struct Inputs {
+    pub events: Receiver<Event>,
+    /// At most one message a run, so bounded by what the core starts.
+    pub exits: UnboundedReceiver<Exited>,
+    pub persisted: Receiver<Persisted>,
+    pub replies: Receiver<contract::message::Reply>,
+    pub socket: UnixListener,
+    pub stop: tokio::signal::unix::Signal,
+    pub interrupt: tokio::signal::unix::Signal,
+}
+
+impl Driver {
+    pub async fn run(mut self, mut inputs: Inputs, first: Event) -> anyhow::Result<()> {
+        self.step(first);
+        loop {
+            let wake = self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
+            tokio::select! {
+                Some(event) = inputs.events.recv() => {
+                    // A run's end is told before the end of the Stop that caused it.
+                    while let Ok(exited) = inputs.exits.try_recv() {
+                        self.on_exited(exited);
+                    }
+                    self.step(event);
+                }
+                Some(exited) = inputs.exits.recv() => self.on_exited(exited),
+                events = self.link.next() => events.into_iter().for_each(|event| self.step(event)),
+                Some(persisted) = inputs.persisted.recv() => self.on_persisted(persisted),
+                Some(reply) = inputs.replies.recv(), if self.link.has_room() => self.link.reply(reply),
+                visitor = inputs.socket.accept() => local::answer(visitor, &self.status()),
+                () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
+                _ = inputs.stop.recv() => break,
+                _ = inputs.interrupt.recv() => break,
+            }
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) {
+        if let Event::Hub(agent_core::api::HubMessage::Hello(hello)) = &event {
+            self.base_url = Some(hello.artifacts.clone());
+        }
+        let effects = self.core.step(now(), event);
+        self.admit(effects);
+    }
+
+    fn admit(&mut self, effects: Vec<Effect>) {
+        let mut free = self.gate.admit(effects);
+        while !free.is_empty() {
+            let ended: Vec<Event> = free.into_iter().flat_map(|effect| self.perform(effect)).collect();
+            let next = ended.into_iter().flat_map(|event| self.core.step(now(), event)).collect();
+            free = self.gate.admit(next);
+        }
+    }
+
+    fn on_exited(&mut self, exited: Exited) {
+        let Exited { instance, run, exit } = exited;
+        self.step(Event::Exited { instance, run, exit });
+    }
+
+    fn on_persisted(&mut self, persisted: Persisted) {
+        match persisted {
+            Persisted::Done(id) => {
+                self.store_waits = None;
+                let free = self.gate.durable(id);
+                self.admit_free(free);
+                self.step(Event::Finished { id, outcome: Outcome::Done });
+            }
+            Persisted::Waiting(why) => {
+                if self.store_waits.is_none() {
+                    eprintln!("edge-agent: nothing becomes durable at present, workloads run on: {why}");
+                }
+                self.store_waits = Some(why);
+            }
+            Persisted::Broken(why) => {
+                eprintln!("edge-agent: the store is broken, leaving (workloads run on): {why}");
+                std::process::exit(EXIT_STORE);
+            }
+        }
+    }
+
+    fn admit_free(&mut self, free: Vec<Effect>) {
+        for effect in free {
+            for event in self.perform(effect) {
+                self.step(event);
+            }
+        }
+    }
+
+    /// Starts one effect. What ends at once comes back as events; the rest ends through the channel.
+    fn perform(&mut self, effect: Effect) -> Vec<Event> {
+        let id = effect.id;
+        let done = |outcome| vec![Event::Finished { id, outcome }];
+        match effect.op {
+            Op::Persist(writes) => match self.store.submit(id, writes) {
+                Ok(()) => Vec::new(),
+                Err(why) => {
+                    eprintln!("edge-agent: {why}, leaving (workloads run on)");
+                    std::process::exit(EXIT_STORE);
+                }
+            },
+            Op::Connect { epoch, will, .. } => self.link.connect(id, epoch, &will),
+            Op::Disconnect => {
+                self.link.disconnect();
+                done(Outcome::Done)
+            }
+            Op::Publish(message) => self.link.publish(id, &message).into_iter().collect(),
+            Op::Fetch { artifact, base_url } => {
+                let (store, key) = (self.artifacts.clone(), self.hub_key);
+                self.task(id, FETCH_DEADLINE, async move {
+                    match fetch::fetch(&store, &key, &artifact, &base_url).await {
+                        Ok(()) => Outcome::Done,
+                        Err(why) if why.is_refusal() => Outcome::Refused(limits::clip(&why.to_string())),
+                        Err(why) => Outcome::Fault(limits::clip(&why.to_string())),
+                    }
+                })
+            }
+            Op::Start { instance, run, assignment } => {
+                let artifact = match self.artifacts.verified(&assignment.run.artifact.digest) {
+                    Ok(path) => path,
+                    Err(ArtifactError::Missing(_)) => return done(Outcome::Missing),
+                    Err(why @ ArtifactError::Changed { .. }) => {
+                        eprintln!("edge-agent: {why}");
+                        return done(Outcome::Missing);
+                    }
+                    Err(why) => return done(Outcome::Fault(why.to_string())),
+                };
+                let runtime = self.runtime.clone();
+                self.task(id, Duration::MAX, async move {
+                    match runtime.start(&instance, run, &assignment, &artifact).await {
+                        Ok(started) => Outcome::Started { pid: started.pid },
+                        Err(StartError::Refused(why)) => Outcome::Refused(limits::clip(&why)),
+                        Err(StartError::Fault(why)) => Outcome::Fault(limits::clip(&why)),
+                        Err(StartError::Deadline(_)) => Outcome::Deadline,
+                    }
+                })
+            }
+            Op::Stop { instance, run, signal, grace_ms } => {
+                let runtime = self.runtime.clone();
+                self.task(id, Duration::MAX, async move {
+                    let stopped = runtime.stop(&instance, run, &signal, Duration::from_millis(grace_ms)).await;
+                    stopped.map_or_else(fault, |()| Outcome::Done)
+                })
+            }
+            Op::Remove { instance, run } => {
+                let runtime = self.runtime.clone();
+                self.task(id, Duration::MAX, async move {
+                    runtime.remove(&instance, run).await.map_or_else(fault, |()| Outcome::Done)
+                })
+            }
+            Op::NoteRestarts { instance, note } => done(self.notes.write(&instance, note.as_ref())),
+            Op::Serve(command) => self.serve(id, command),
+            Op::KeepArtifacts(keep) => {
+                self.artifacts.keep(&keep);
+                done(Outcome::Done)
+            }
+        }
+    }
+
+    /// A task ends in exactly one event, its deadline included.
+    fn task(&self, id: EffectId, deadline: Duration, work: impl Future<Output = Outcome> + 'static) -> Vec<Event> {
+        let events = self.events.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = if deadline == Duration::MAX {
+                work.await // the runtime bounds its own waits
+            } else {
+                tokio::time::timeout(deadline, work).await.unwrap_or(Outcome::Deadline)
+            };
+            let _ = events.send(Event::Finished { id, outcome }).await;
+        });
+        Vec::new()
+    }
+
+    fn serve(&mut self, id: EffectId, command: contract::message::Command) -> Vec<Event> {
+        self.serving.retain(|_, task| !task.is_finished());
+        if let contract::message::CommandOp::Cancel { command: other } = &command.op
+            && let Some(task) = self.serving.remove(other)
+        {
+            task.abort();
+        }
+        let (config, base, events) = (self.serve.clone(), self.base_url.clone(), self.events.clone());
+        let name = command.id.clone();
+        let task = tokio::task::spawn_local(async move {
+            serve(config, command, base).await;
+        });
+        self.serving.insert(name, task.abort_handle());
+        tokio::task::spawn_local(async move {
+            let _ = task.await; // done, or cancelled: either way it is over
+            let _ = events.send(Event::Finished { id, outcome: Outcome::Done }).await;
+        });
+        Vec::new()
+    }
+
+    fn status(&self) -> LocalStatus {
+        LocalStatus { core: self.core.status(now()), store_waits: self.store_waits.clone() }
+    }
+
+    /// Tells the hub that the board's agent goes, if that is quick; workloads run on.
+    async fn farewell(mut self) {
+        if !self.link.is_up() {
+            return;
+        }
+        self.link.say_goodbye();
+        let end = async { while !self.link.next().await.iter().any(|e| matches!(e, Event::Disconnected { .. })) {} };
+        let _ = tokio::time::timeout(FAREWELL, end).await;
+    }
+}
+
+/// What `edge-agent status` is told.
+#[derive(serde::Serialize)]
+pub struct LocalStatus {
+    #[serde(flatten)]
+    pub core: agent_core::StatusView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_waits: Option<String>,
+}
+
+fn fault(why: impl std::error::Error + Send + Sync + 'static) -> Outcome {
+    Outcome::Fault(limits::clip(&format!("{:#}", anyhow::Error::new(why))))
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// CLOCK_BOOTTIME for decisions; the wall clock only as a label, and only if it is not 1970.
+pub fn now() -> Now {
+    const YEAR_2020_MS: u64 = 1_577_836_800_000;
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let boot_ms = boot.tv_sec as u64 * 1000 + boot.tv_nsec as u64 / 1_000_000;
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok();
+    let wall_ms = wall.map(|d| d.as_millis() as u64).filter(|ms| *ms > YEAR_2020_MS);
+    Now { boot_ms, wall_ms }
+}

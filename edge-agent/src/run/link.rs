@@ -1,0 +1,197 @@
+//! The session as the core sees it: one CONNECT, messages out by effect, messages in decoded.
+//!
+//! Signatures are checked here, before the core sees a document; a message that cannot be read is
+//! told to the core as `Rejected`, with the reason an operator will be shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::api::{EffectId, Event, HubMessage, Outcome};
+use bytes::Bytes;
+use contract::codec::{self, CodecError, Encoded};
+use contract::message::{Command, Desired, FromAgent, Hello, HubAnnounce, Presence, Reply};
+use contract::{AgentId, BoardId, Epoch, limits};
+use ed25519_dalek::VerifyingKey;
+use transport::session::SessionEvent;
+use transport::{Connector, Credentials, Endpoint, Kind, Prefix, PublishError, Session, SessionConfig, Token, Topic, Will};
+
+/// Messages that may wait for a PUBACK before replies of commands are held back; the core's own
+/// messages may fill the rest of the session's queue.
+const REPLIES_BELOW: usize = 32;
+
+pub struct LinkConfig {
+    pub connector: Connector,
+    pub endpoint: Endpoint,
+    pub prefix: Prefix,
+    pub agent: AgentId,
+    pub board: BoardId,
+    pub credentials: Option<Credentials>,
+    pub keep_alive: Duration,
+    /// The hub's pinned key.
+    pub hub_key: VerifyingKey,
+}
+
+pub struct Link {
+    config: LinkConfig,
+    session: Option<Live>,
+}
+
+struct Live {
+    session: Session,
+    epoch: Epoch,
+    /// The effect that opened it, until it is known how that went.
+    connecting: Option<EffectId>,
+    unacknowledged: BTreeMap<Token, Option<EffectId>>,
+    /// Said at the end, by the broker or by us.
+    will: Presence,
+}
+
+impl Link {
+    pub fn new(config: LinkConfig) -> Link {
+        Link { config, session: None }
+    }
+
+    pub fn connect(&mut self, id: EffectId, epoch: Epoch, will: &Presence) -> Vec<Event> {
+        let last = match codec::encode(codec::Kind::Presence, will, None) {
+            Ok(Encoded { bytes, content_type }) => Will { payload: bytes.into(), content_type: content_type.into() },
+            Err(why) => return vec![finished(id, Outcome::Fault(why.to_string()))],
+        };
+        let LinkConfig { endpoint, agent, board, .. } = &self.config;
+        let mut config = SessionConfig::new(endpoint.clone(), agent.clone(), last);
+        config.prefix = self.config.prefix.clone();
+        // Two boards with one id live side by side and are seen, instead of pushing each other out.
+        config.client_id = format!("{agent}.{}", &board.to_string()[..8]);
+        config.credentials = self.config.credentials.clone();
+        config.keep_alive = self.config.keep_alive;
+        let ended = self.drop_session("replaced by a new session");
+        let session = self.config.connector.connect(config);
+        let unacknowledged = BTreeMap::new();
+        self.session = Some(Live { session, epoch, connecting: Some(id), unacknowledged, will: will.clone() });
+        ended
+    }
+
+    /// Cuts what is left of a session; its unacknowledged messages are faults.
+    fn drop_session(&mut self, why: &str) -> Vec<Event> {
+        let Some(live) = self.session.take() else { return Vec::new() };
+        let effects = live.connecting.into_iter().chain(live.unacknowledged.into_values().flatten());
+        effects.map(|id| finished(id, Outcome::Fault(why.to_string()))).collect()
+    }
+
+    pub fn disconnect(&mut self) {
+        if let Some(live) = &self.session {
+            live.session.disconnect();
+        }
+    }
+
+    /// The same words as the will, said by ourselves, and the end of the session.
+    pub fn say_goodbye(&mut self) {
+        if let Some(live) = &self.session {
+            let last = FromAgent::Presence(live.will.clone());
+            let _ = self.send(None, &last);
+        }
+        self.disconnect();
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.session.as_ref().is_some_and(|live| live.connecting.is_none())
+    }
+
+    /// Whether a reply may be added without crowding out what the core has to say.
+    pub fn has_room(&self) -> bool {
+        self.session.as_ref().is_none_or(|live| live.unacknowledged.len() < REPLIES_BELOW)
+    }
+
+    /// `Done` follows at PUBACK; an event comes back at once when it could not be queued.
+    pub fn publish(&mut self, id: EffectId, message: &FromAgent) -> Option<Event> {
+        self.send(Some(id), message).err().map(|why| finished(id, Outcome::Fault(why)))
+    }
+
+    /// A reply of a command that is being served; lost with its session, as the hub knows.
+    pub fn reply(&mut self, reply: Reply) {
+        let _ = self.send(None, &FromAgent::Reply(reply));
+    }
+
+    fn send(&mut self, id: Option<EffectId>, message: &FromAgent) -> Result<(), String> {
+        let live = self.session.as_mut().ok_or("not connected")?;
+        let (kind, encoded, retain) = match message {
+            FromAgent::Presence(m) => (Kind::Presence, codec::encode(codec::Kind::Presence, m, None), true),
+            FromAgent::Observed(m) => (Kind::Observed, codec::encode(codec::Kind::Observed, m, None), false),
+            FromAgent::Events(m) => (Kind::Events, codec::encode(codec::Kind::Events, m, None), false),
+            FromAgent::Reply(m) => (Kind::Reply(m.id.clone()), codec::encode(codec::Kind::Reply, m, None), false),
+        };
+        let Encoded { bytes, content_type } = encoded.map_err(|why| why.to_string())?;
+        let sent = live.session.publish(kind, bytes.into(), content_type, retain);
+        let token = sent.map_err(|why: PublishError| why.to_string())?;
+        live.unacknowledged.insert(token, id);
+        Ok(())
+    }
+
+    /// The next events of the session; never returns without one. Safe to cancel.
+    pub async fn next(&mut self) -> Vec<Event> {
+        let Some(live) = &mut self.session else { return std::future::pending().await };
+        match live.session.next().await {
+            Some(event) => self.on_event(event),
+            None => self.drop_session("the session ended"),
+        }
+    }
+
+    fn on_event(&mut self, event: SessionEvent) -> Vec<Event> {
+        let Some(live) = &mut self.session else { return Vec::new() };
+        match event {
+            SessionEvent::Connected => live.connecting.take().map(|id| finished(id, Outcome::Done)).into_iter().collect(),
+            SessionEvent::Published(token) => {
+                live.unacknowledged.remove(&token).flatten().map(|id| finished(id, Outcome::Done)).into_iter().collect()
+            }
+            SessionEvent::Unsent { token, reason } => {
+                let id = live.unacknowledged.remove(&token).flatten();
+                id.map(|id| finished(id, Outcome::Fault(reason))).into_iter().collect()
+            }
+            SessionEvent::Message { topic, payload, content_type, .. } => vec![self.read(&topic, payload, &content_type)],
+            SessionEvent::Disconnected { reason, refused } => self.on_disconnected(&reason.to_string(), refused),
+        }
+    }
+
+    fn on_disconnected(&mut self, reason: &str, refused: bool) -> Vec<Event> {
+        let Some(live) = &mut self.session else { return Vec::new() };
+        let epoch = live.epoch;
+        if let Some(id) = live.connecting.take() {
+            self.session = None;
+            let reason = reason.to_string();
+            let outcome = if refused { Outcome::Refused(reason) } else { Outcome::Fault(reason) };
+            return vec![finished(id, outcome)];
+        }
+        let mut events = self.drop_session(reason);
+        events.push(Event::Disconnected { epoch, reason: reason.to_string(), refused });
+        events
+    }
+
+    fn read(&self, topic: &Topic, payload: Bytes, content_type: &str) -> Event {
+        let read = self.decode(topic, &payload, content_type);
+        read.map(Event::Hub).unwrap_or_else(|why| {
+            let reason = limits::clip(&format!("message {why}"));
+            Event::Rejected { topic: topic.to_string(), reason }
+        })
+    }
+
+    fn decode(&self, topic: &Topic, payload: &[u8], content_type: &str) -> Result<HubMessage, CodecError> {
+        let plain = codec::unpack(payload, content_type)?;
+        let kind = match topic {
+            Topic::Hub => return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, None).map(HubMessage::Announce),
+            Topic::Agent { kind, .. } => kind,
+        };
+        match kind {
+            Kind::Desired => {
+                let document = codec::open::<Desired>(codec::Kind::Desired, &plain, Some(&self.config.hub_key))?;
+                Ok(HubMessage::Desired { document: Box::new(document), signed: Arc::from(plain) })
+            }
+            Kind::Command(_) => codec::open::<Command>(codec::Kind::Command, &plain, None).map(HubMessage::Command),
+            // The session subscribes to nothing else of ours.
+            _ => codec::open::<Hello>(codec::Kind::Hello, &plain, None).map(HubMessage::Hello),
+        }
+    }
+}
+
+fn finished(id: EffectId, outcome: Outcome) -> Event {
+    Event::Finished { id, outcome }
+}

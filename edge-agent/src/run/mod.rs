@@ -1,0 +1,140 @@
+//! `edge-agent run`: gathers what is on the board, starts the loop, and touches the network last.
+
+mod args;
+mod artifacts;
+mod board;
+mod driver;
+mod facts;
+mod fetch;
+mod gate;
+mod http;
+mod link;
+mod local;
+mod notes;
+mod persist;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent_core::api::Event;
+use agent_core::{Core, CoreConfig};
+use anyhow::{Context as _, bail};
+use contract::codec;
+use ed25519_dalek::VerifyingKey;
+use tokio::sync::mpsc::channel;
+use tokio::task::LocalSet;
+use transport::{Connector, Credentials, Endpoint};
+
+pub use args::RunArgs;
+use artifacts::Artifacts;
+use board::{Board, Lock};
+use driver::{Driver, Inputs};
+use gate::Gate;
+use link::{Link, LinkConfig};
+use notes::Notes;
+use persist::PersistThread;
+use serve::ServeConfig;
+
+use crate::cgroup::Tree;
+use crate::instance::{Places, Runtime, Settings};
+
+/// Ends of tasks waiting for the loop. Tasks wait when it is full, and nothing is lost.
+const EVENTS: usize = 256;
+/// Replies waiting for room in the session.
+const REPLIES: usize = 8;
+/// The usage and configuration errors of this command, as clap's own.
+const EXIT_USAGE: u8 = 2;
+
+pub fn main(args: RunArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edge-agent: {error:#}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn start(args: RunArgs) -> anyhow::Result<()> {
+    let agent = args::agent_id(&args.id).map_err(anyhow::Error::msg)?;
+    let endpoint = Endpoint::parse(&args.broker, false).context("--broker")?;
+    let hub_key = read_key(&args.hub_key).context("--hub-key")?;
+    let password = args.token_file.as_deref().map(read_token).transpose().context("--token-file")?;
+    let prefix = args.prefix.parse().context("--prefix")?;
+    let (board, lock) = Board::open(agent, &args.place.state_dir, &args.run_dir)?;
+    let parent = args.cgroup.clone().unwrap_or_else(|| format!("/skerry/{}", board.agent));
+    let tree = Tree::open(&parent, &args.allow_missing_cgroup)?;
+    let link = LinkConfig {
+        connector: Connector::Mqtt,
+        endpoint,
+        prefix,
+        agent: board.agent.clone(),
+        board: board.id,
+        credentials: password.map(|password| Credentials { username: board.agent.to_string(), password }),
+        keep_alive: Duration::from_secs(args.keep_alive),
+        hub_key,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run(args, board, lock, tree, link))
+}
+
+/// Within the runtime: everything from here on may wait.
+async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkConfig) -> anyhow::Result<()> {
+    let (events, event_queue) = channel(EVENTS);
+    let (persisted, persisted_queue) = channel(EVENTS);
+    let (replies, reply_queue) = channel(REPLIES);
+    let hub_key = link.hub_key;
+    let places = Places::new(&board.run, &board.state);
+    let logs = places.log_dir.clone();
+    let (runtime, exits) = Runtime::open(Settings::new(places, tree))?;
+    let (notes, artifacts) = (Notes::new(&board.run), Artifacts::new(&board.state));
+    let (store, opened) = facts::open_store(&board.state.join("store"))?;
+    let facts = facts::gather(&args, &board, &*store, opened, &runtime, &notes, &artifacts, &hub_key)?;
+    let store = PersistThread::start(store, board.state.clone(), move |report| drop(persisted.blocking_send(report)))?;
+    eprintln!("edge-agent: {} runs; state {}, broker {}", board.agent, board.state.display(), args.broker);
+    let driver = Driver {
+        core: Core::new(CoreConfig::default()),
+        gate: Gate::default(),
+        link: Link::new(link),
+        store,
+        runtime,
+        artifacts,
+        hub_key,
+        notes,
+        serve: ServeConfig { logs, replies },
+        serving: BTreeMap::new(),
+        base_url: None,
+        events,
+        store_waits: None,
+    };
+    use tokio::signal::unix::{SignalKind, signal};
+    let inputs = Inputs {
+        events: event_queue,
+        exits,
+        persisted: persisted_queue,
+        replies: reply_queue,
+        socket: local::listen(&board.socket()).with_context(|| board.socket().display().to_string())?,
+        stop: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    driver.run(inputs, Event::Boot(Box::new(facts))).await
+}
+
+fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    match codec::parse_public_key(&text) {
+        Some(key) => Ok(key),
+        None => bail!("{} is not a public key: the hub's file hub.pub holds one (ed25519: and 64 hex digits)", path.display()),
+    }
+}
+
+fn read_token(path: &std::path::Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let token = text.trim();
+    if token.is_empty() || token.len() > 1024 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        bail!("{} holds no token: the hub's file agent-token is one line of printable characters", path.display());
+    }
+    Ok(token.to_string())
+}
