@@ -96,7 +96,7 @@ fn open_sled(dir: &Path) -> Result<sled::Db, KvError> {
 fn sled_error(dir: &Path, error: sled::Error) -> KvError {
     match error {
         sled::Error::Io(e) => match e.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => room::full(dir, 0),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => room::full(dir),
             ErrorKind::UnexpectedEof => KvError::corrupt(dir, format!("cut short: {e}")),
             _ => KvError::io(dir, e),
         },

@@ -95,7 +95,7 @@ fn run_on_thread<T: Send + 'static>(
     spawned.map_err(|e| KvError::io(dir, e))?;
     match receive.recv_timeout(deadline) {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) if room::free(dir) < ROOM_TO_BLAME_BYTES => Err(room::full(dir, 0)),
+        Ok(Err(_)) if room::free(dir) < ROOM_TO_BLAME_BYTES => Err(room::full(dir)),
         Ok(Err(panic)) => Err(KvError::corrupt(dir, panic_text(&*panic))),
         Err(RecvTimeoutError::Timeout) => {
             let why = format!("opening did not end within {} s", deadline.as_secs());

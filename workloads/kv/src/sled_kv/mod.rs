@@ -181,7 +181,7 @@ impl Engine for SledKv {
     fn write(&mut self, writes: Writes) -> Result<(), KvError> {
         let bytes = writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         self.database()?;
-        self.room.claim(bytes)?;
+        self.room.claim(writes.len(), bytes)?;
         let database = self.database()?;
         let outcome = catch_unwind(AssertUnwindSafe(|| database.store(writes, bytes)));
         // After a failed write sled shows data that never became durable, and a failed fsync must

@@ -129,6 +129,10 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let unmount = || Command::new("umount").arg(&self.at).stderr(Stdio::null()).status();
+        if std::thread::panicking() {
+            // The failed test may still have the store open.
+            let _ = Command::new("umount").args(["-l".as_ref(), self.at.as_os_str()]).status();
+        }
         // The last job of sled's pool may hold a file for a moment.
         until("umount", || unmount().is_ok_and(|s| s.success()) || !is_mounted(&self.at));
         if let Some(device) = &self.device {
