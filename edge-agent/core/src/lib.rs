@@ -1,3 +1,30 @@
 //! What an agent decides: `step(now, event) -> effects`. No I/O, no clock, no randomness, no async.
+//!
+//! `api` is the seam, `core` the loop. `desired` takes documents in, `record` says which revision of
+//! a workload is trusted, `reconcile` compares what should be with what is, `perform` turns the
+//! plan into effects, `instance` and `restart` hold one instance's life. `session`, `report`,
+//! `spool` and `command` talk to the hub. `wake` says when to look again.
 
 pub mod api;
+mod boot;
+mod command;
+mod config;
+mod core;
+mod desired;
+mod fetch;
+mod instance;
+mod outbox;
+mod perform;
+pub mod reconcile;
+mod record;
+mod report;
+mod restart;
+mod session;
+mod spool;
+mod status;
+mod wake;
+
+pub use crate::config::CoreConfig;
+pub use crate::core::Core;
+pub use crate::instance::{Instance, Phase, Retry, Run};
+pub use crate::status::{HubView, SessionView, StateView, StatusView, WorkloadView};

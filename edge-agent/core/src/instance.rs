@@ -1,0 +1,141 @@
+//! Where one instance is in its life, and which runs of it there are.
+//!
+//! ```text
+//!             Start            Started              Replace, Stop
+//!  (nothing) ──────▶ Starting ─────────▶ Running ────────────────▶ Stopping ◀─┐ Stop failed:
+//!                      │   │                │                        │     └──┘ back-off
+//!   Fault, Refused,    │   │ Deadline:      │ Exited                 │ Exited, or Stop Done
+//!   Missing, Exited    │   └─▶ Stopping     │                        │
+//!                      ▼                    ▼                        │
+//!                    Ended ◀────────────────┴────────────────────────┘
+//!                      │ Remove Done   (failed: back-off)
+//!                      ▼
+//!                  (nothing)
+//! ```
+//!
+//! While an effect for a run is under way (`busy`) no other is sent for it, so that a Stop never
+//! overtakes a Start. A run is forgotten only when its Remove is done, and the next one starts only
+//! when nothing of the last is left: never two runs of one instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use contract::run::Assignment;
+use contract::status::InstanceState;
+use contract::time::{Millis, backoff_ms};
+use contract::{Digest, RunId};
+
+use crate::api::{EffectId, RestartNote};
+use crate::reconcile::Bucket;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// One, but for what the start-up scan found.
+    pub runs: BTreeMap<RunId, Run>,
+    pub note: Option<RestartNote>,
+    /// What the last look said; a change of it is reported.
+    pub bucket: Bucket,
+    pub state: InstanceState,
+    pub since_ms: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// None when its spec.json could not be read.
+    pub assignment: Option<Arc<Assignment>>,
+    pub phase: Phase,
+    /// The effect under way for this run.
+    pub busy: Option<EffectId>,
+    pub pid: Option<u32>,
+    pub started_ms: Millis,
+    pub healthy: bool,
+    pub retry: Retry,
+    /// By the start-up scan, not started by this process.
+    pub found: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Running,
+    Stopping,
+    Ended,
+}
+
+/// When something that failed is tried again, and why it failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retry {
+    pub attempt: u32,
+    pub not_before_ms: Millis,
+    pub reason: String,
+}
+
+impl Retry {
+    pub fn failed(&mut self, now: Millis, base_ms: Millis, max_ms: Millis, id: &str, reason: String) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.not_before_ms = now + backoff_ms(base_ms, max_ms, self.attempt, id);
+        self.reason = reason;
+    }
+}
+
+impl Instance {
+    pub fn new(now: Millis) -> Instance {
+        Instance {
+            runs: BTreeMap::new(),
+            note: None,
+            bucket: Bucket::Forget,
+            state: InstanceState::Waiting { reason: String::new() },
+            since_ms: now,
+        }
+    }
+
+    /// The run that is what this assignment asks for. Only revision and restarts count: what was
+    /// started under an older document and has not changed is left alone (F13).
+    pub fn keeper(&self, wanted: &Assignment) -> Option<(RunId, &Run)> {
+        let fits = |run: &Run| run.phase == Phase::Running && run.fits(wanted);
+        self.runs.iter().rev().find(|(_, run)| fits(run)).map(|(id, run)| (*id, run))
+    }
+
+    /// The newest run that has not ended.
+    pub fn live(&self) -> Option<(RunId, &Run)> {
+        self.runs.iter().rev().find(|(_, run)| run.phase != Phase::Ended).map(|(id, run)| (*id, run))
+    }
+}
+
+impl Run {
+    pub fn starting(assignment: Arc<Assignment>, busy: EffectId, now: Millis) -> Run {
+        Run {
+            assignment: Some(assignment),
+            phase: Phase::Starting,
+            busy: Some(busy),
+            pid: None,
+            started_ms: now,
+            healthy: false,
+            retry: Retry::default(),
+            found: false,
+        }
+    }
+
+    pub fn fits(&self, wanted: &Assignment) -> bool {
+        let fits = |a: &Arc<Assignment>| a.revision == wanted.revision && a.restarts >= wanted.restarts;
+        self.assignment.as_ref().is_some_and(fits)
+    }
+
+    pub fn artifact(&self) -> Option<Digest> {
+        self.assignment.as_ref().map(|a| a.run.artifact.digest)
+    }
+
+    /// When it will have run long enough to count as healthy.
+    pub fn healthy_at(&self) -> Option<Millis> {
+        let due = |a: &Arc<Assignment>| self.started_ms.saturating_add(a.run.healthy_after_ms);
+        self.assignment.as_ref().filter(|_| self.phase == Phase::Running && !self.healthy).map(due)
+    }
+
+    /// Its signal and grace; what is unreadable gets the defaults.
+    pub fn stop_with(&self) -> (String, Millis) {
+        match &self.assignment {
+            Some(a) => (a.run.stop_signal.clone(), a.run.stop_grace_ms),
+            None => ("TERM".to_string(), 10_000),
+        }
+    }
+}
