@@ -1,0 +1,132 @@
+//! Manifests into a request, and the core's refusals back to the lines they are about.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use contract::manifest::{self, Object, Problem};
+use contract::spec::Workload;
+use contract::{Version, WorkloadKey};
+use hub_core::api::{Answer, Apply, Refusal, Request};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::App;
+use super::error::{ApiError, Code, Detail};
+use super::extract::{Body, Q, labels};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyQuery {
+    /// Admit and answer, but change nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Delete workloads with all of these labels that are not in the body: `k=v,k2=v2`.
+    prune: Option<String>,
+    /// Refuse unless these are the present versions, 0 for "must not exist": `ns/name=12,ns/b=0`.
+    if_versions: Option<String>,
+}
+
+pub async fn apply(
+    State(app): State<App>,
+    Q(query): Q<ApplyQuery>,
+    Body(text): Body,
+) -> Result<Json<Answer>, ApiError> {
+    let prune = query.prune.as_deref().map(|text| labels("prune", text)).transpose()?;
+    let prune = prune.map(|pairs| pairs.into_iter().collect());
+    let if_versions = query.if_versions.as_deref().map(versions).transpose()?.unwrap_or_default();
+    let objects = read(text).await?;
+    let workloads = objects.iter().map(|Object::Workload(workload, _)| Workload::clone(workload)).collect();
+    let apply = Apply { workloads, prune, dry_run: query.dry_run, if_versions };
+    match app.hub.request(Request::Apply(Box::new(apply))).await? {
+        Answer::Refused { errors } => Err(refused(Code::Invalid, errors, &objects)),
+        Answer::Conflict { errors } => Err(refused(Code::Conflict, errors, &objects)),
+        Answer::NotFound { errors } => Err(refused(Code::NotFound, errors, &objects)),
+        answer => Ok(Json(answer)),
+    }
+}
+
+/// Off the runtime: a megabyte of YAML takes a while.
+pub async fn read(text: Bytes) -> Result<Vec<Object>, ApiError> {
+    let parsed = tokio::task::spawn_blocking(move || match std::str::from_utf8(&text) {
+        Ok(text) => manifest::read(text, None).map_err(|problems| problems_error(&problems)),
+        Err(e) => Err(ApiError::invalid(format!("the manifest is not UTF-8 (byte {})", e.valid_up_to()))),
+    });
+    parsed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn problems_error(problems: &[Problem]) -> ApiError {
+    let message = match problems {
+        [one] => one.to_string(),
+        many => format!("{} mistakes in the manifest; nothing was changed", many.len()),
+    };
+    ApiError::invalid(message).with_details(problems.iter().map(|problem| detail(problem, None)).collect())
+}
+
+fn detail(problem: &Problem, workload: Option<&WorkloadKey>) -> Detail {
+    Detail {
+        document: Some(problem.document),
+        line: Some(problem.line),
+        column: Some(problem.column),
+        path: problem.path.clone(),
+        workload: workload.map(ToString::to_string),
+        reason: problem.reason.clone(),
+        suggestion: problem.suggestion.clone(),
+    }
+}
+
+/// The core knows fields, not lines.
+fn refused(code: Code, errors: Vec<Refusal>, objects: &[Object]) -> ApiError {
+    let message = match errors.as_slice() {
+        [one] => one.reason.clone(),
+        many => format!("{} reasons; nothing was changed", many.len()),
+    };
+    let details = errors.into_iter().map(|refusal| locate(refusal, objects)).collect();
+    ApiError::new(code, message).with_details(details)
+}
+
+fn locate(refusal: Refusal, objects: &[Object]) -> Detail {
+    let source = refusal.workload.as_ref().and_then(|key| {
+        let about = |object: &&Object| matches!(object, Object::Workload(workload, _) if workload.key() == *key);
+        objects.iter().find(about).map(Object::source)
+    });
+    match source {
+        Some(source) => {
+            let problem = source.problem(&refusal.field, &refusal.reason);
+            detail(&problem, refusal.workload.as_ref())
+        }
+        None => refusal.into(),
+    }
+}
+
+/// `ns/name=12,…`
+fn versions(text: &str) -> Result<BTreeMap<WorkloadKey, Version>, ApiError> {
+    let wrong = || ApiError::invalid(format!("ifVersions: '{text}' is not ns/name=version,…"));
+    let one = |part: &str| {
+        let (key, version) = part.split_once('=')?;
+        Some((key.parse().ok()?, Version(version.parse().ok()?)))
+    };
+    text.split(',').map(|part| one(part.trim()).ok_or_else(wrong)).collect()
+}
+
+/// For clients that ask before they send.
+pub async fn schema(_: HeaderMap) -> (StatusCode, Json<serde_json::Value>) {
+    (StatusCode::OK, Json(manifest::schema()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_by_name() {
+        let read = versions("a/b=12, c/d=0").unwrap();
+        assert_eq!(read[&"a/b".parse::<WorkloadKey>().unwrap()], Version(12));
+        assert_eq!(read.len(), 2);
+        for wrong in ["", "a=1", "a/b", "a/b=x"] {
+            assert!(versions(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Pushing, listing and removing artefacts. A push is streamed to disk, hashed on the way, looked at
+//! by a worker, made durable, and only then told to the core.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::{Json, extract::Request};
+use contract::Digest;
+use contract::limits::ARTIFACT_BYTES_MAX;
+use contract::message::Compiled;
+use http_body_util::BodyExt as _;
+use hub_core::Core;
+use hub_core::api;
+use hub_core::record::{ArtifactKind, CompiledRecord};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::App;
+use super::error::{ApiError, Code, accepted};
+use super::extract::{P, Q};
+use crate::artifact::Upload;
+
+/// A client that sends nothing for so long has gone.
+const PIECE_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushQuery {
+    /// `name:tag` that shall point to it; moves the tag if there is one already.
+    tag: Option<String>,
+}
+
+/// What was pushed.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushed {
+    pub digest: String,
+    pub kind: PushedKind,
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PushedKind {
+    WasmModule,
+    WasmComponent,
+}
+
+impl From<ArtifactKind> for PushedKind {
+    fn from(kind: ArtifactKind) -> PushedKind {
+        match kind {
+            ArtifactKind::WasmModule => PushedKind::WasmModule,
+            ArtifactKind::WasmComponent => PushedKind::WasmComponent,
+        }
+    }
+}
+
+pub async fn push(
+    State(app): State<App>,
+    Q(query): Q<PushQuery>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<(StatusCode, Json<Pushed>), ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
+    let mut upload = Upload::begin(&app.artifacts, announced, ARTIFACT_BYTES_MAX).await?;
+    let mut body = request.into_body();
+    while let Some(frame) = timeout(PIECE_WAIT_MAX, body.frame()).await.map_err(|_| stalled())? {
+        let frame = frame.map_err(|e| ApiError::invalid(format!("body: {e}")))?;
+        if let Ok(piece) = frame.into_data() {
+            upload.write(&piece).await?;
+        }
+    }
+    let uploaded = upload.finish().await?;
+    let kind = app.workers.inspect(uploaded.path()).await?;
+    let (digest, size_bytes) = (uploaded.digest, uploaded.size_bytes);
+    // Held until the record is durable, which the answer says.
+    let _pin = uploaded.keep().await?;
+    let request = api::Request::AddArtifact { digest, size_bytes, kind, tag: query.tag };
+    accepted(app.hub.request(request).await?)?;
+    let pushed = Pushed { digest: digest.to_string(), kind: kind.into(), size_bytes };
+    Ok((StatusCode::CREATED, Json(pushed)))
+}
+
+fn stalled() -> ApiError {
+    ApiError::invalid(format!("body: nothing came for {} s", PIECE_WAIT_MAX.as_secs()))
+        .with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
+/// The reference is a digest or `name:tag`.
+pub async fn remove(State(app): State<App>, P(reference): P<String>) -> Result<StatusCode, ApiError> {
+    accepted(app.hub.request(api::Request::RemoveArtifact { reference }).await?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Everything that this hub has compiled.
+pub fn compiled(core: &Core) -> impl Iterator<Item = Compiled> + '_ {
+    core.artifacts().iter().flat_map(|(source, record)| {
+        record.compiled.iter().filter_map(|(engine, compiled)| match compiled {
+            CompiledRecord::Ready { digest, size_bytes } => Some(Compiled {
+                source: *source,
+                engine: engine.clone(),
+                digest: *digest,
+                size_bytes: *size_bytes,
+            }),
+            CompiledRecord::Failed { .. } => None,
+        })
+    })
+}
+
+/// Every blob that a record names.
+pub fn referenced(core: &Core) -> BTreeSet<Digest> {
+    let compiled = compiled(core).map(|compiled| compiled.digest);
+    core.artifacts().keys().copied().chain(compiled).collect()
+}
+
+/// Remove what nobody names any more; run whenever a record has gone, and at start.
+pub async fn sweep(app: &App) -> Result<(), ApiError> {
+    let Some(sweep) = app.artifacts.sweep() else { return Ok(()) };
+    let referenced = app.hub.look(|core, _| referenced(core)).await?;
+    let swept = tokio::task::spawn_blocking(move || sweep.run(&referenced)).await;
+    let swept = swept.map_err(|e| ApiError::new(Code::Internal, e.to_string()))??;
+    if swept.blobs > 0 {
+        tracing::info!(blobs = swept.blobs, bytes = swept.bytes, "removed blobs that nothing names");
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! The HTTP API. The routes stand in one table (`routes`), from which both the router and the OpenAPI
+//! document are made, so that neither knows a route that the other does not.
+
+pub mod agents;
+pub mod apply;
+pub mod artifacts;
+pub mod auth;
+pub mod blobs;
+pub mod diff;
+pub mod error;
+pub mod events;
+pub mod extract;
+pub mod idempotency;
+pub mod lines;
+pub mod logs;
+pub mod openapi;
+pub mod routes;
+pub mod server;
+pub mod sse;
+pub mod status;
+pub mod tickets;
+pub mod watch;
+pub mod workloads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use contract::limits::MANIFEST_BYTES_MAX;
+use ed25519_dalek::SigningKey;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::ArtifactStore;
+use crate::compile::Workers;
+use crate::serve::broker::BrokerKind;
+use crate::serve::handle::Handle;
+use crate::serve::ring::Ring;
+use auth::Token;
+use error::{ApiError, Code};
+use routes::Guard;
+
+/// From the end of the headers to the beginning of the answer, for everything that does not stream in.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What every handler may reach. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub hub: Handle,
+    pub ring: Ring,
+    pub artifacts: ArtifactStore,
+    pub workers: Arc<Workers>,
+    pub tickets: tickets::Tickets,
+    pub answers: idempotency::Answers,
+    pub token: Token,
+    pub key: Arc<SigningKey>,
+    pub identity: Arc<Identity>,
+    pub stop: CancellationToken,
+}
+
+/// Who this hub is, as it says in its status.
+#[derive(Debug)]
+pub struct Identity {
+    pub fingerprint: String,
+    pub broker_kind: BrokerKind,
+    pub broker_url: String,
+}
+
+impl App {
+    #[allow(clippy::too_many_arguments, reason = "made once, from what stands side by side there")]
+    pub fn new(
+        hub: Handle,
+        ring: Ring,
+        artifacts: ArtifactStore,
+        workers: Arc<Workers>,
+        token: &str,
+        key: SigningKey,
+        identity: Identity,
+        stop: CancellationToken,
+    ) -> App {
+        let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
+        let (tickets, answers) = Default::default();
+        App { hub, ring, artifacts, workers, tickets, answers, token, key, identity, stop }
+    }
+}
+
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for route in routes::all() {
+        let mut handler = route.handler;
+        let limit = match route.guard {
+            Guard::Ticket => DefaultBodyLimit::max(tickets::RESULT_BYTES_MAX),
+            Guard::Push => DefaultBodyLimit::disable(),
+            _ => DefaultBodyLimit::max(MANIFEST_BYTES_MAX),
+        };
+        if route.guard == Guard::Change {
+            handler = handler.layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
+        }
+        if route.guard != Guard::Push {
+            handler = handler.layer(middleware::from_fn(in_time));
+        }
+        handler = handler.layer(limit);
+        if !matches!(route.guard, Guard::Open | Guard::Ticket) {
+            handler = handler.layer(middleware::from_fn_with_state(app.clone(), auth::check));
+        }
+        router = router.route(route.path, handler);
+    }
+    router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = format!("not done within {} s; it may still be done", REQUEST_WAIT_MAX.as_secs());
+            ApiError::new(Code::Unavailable, message).into_response()
+        }
+    }
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("no route '{}'; GET /v1/openapi.json lists all", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::invalid(format!("{method} is not offered on '{}'", uri.path()))
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

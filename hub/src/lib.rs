@@ -1,0 +1,10 @@
+//! The hub: what runs behind `hub serve`, and the tools that need no hub. Decisions are made in
+//! `hub-core`; here is what acts.
+
+pub mod api;
+pub mod artifact;
+pub mod compile;
+pub mod data;
+pub mod failpoint;
+pub mod serve;
+pub mod store;

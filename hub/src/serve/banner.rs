@@ -1,0 +1,28 @@
+//! What a person sees when a hub has started: where it is, who it is, and what to do next.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+pub struct Banner<'a> {
+    pub url: &'a str,
+    pub mqtt: &'a str,
+    pub data: &'a Path,
+    pub fingerprint: &'a str,
+    pub lineage: String,
+    pub fresh: bool,
+    pub took: Duration,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = self.data.display();
+        let how = if self.fresh { "new" } else { "opened" };
+        writeln!(f, "Skerry hub {} is up after {} ms", env!("CARGO_PKG_VERSION"), self.took.as_millis())?;
+        writeln!(f, "  API      {}   token: {data}/token", self.url)?;
+        writeln!(f, "  agents   {}   password: {data}/agent-token", self.mqtt)?;
+        writeln!(f, "  key      {}   agents pin: {data}/hub.pub", self.fingerprint)?;
+        writeln!(f, "  store    {data}/store ({how}, lineage {})", self.lineage)?;
+        write!(f, "next: edge-agent run --hub-key {data}/hub.pub …, then: hub agents; hub apply -f <manifest>")
+    }
+}

@@ -1,0 +1,67 @@
+//! Which broker carries the fleet: the embedded one, with passwords from the data directory, or one
+//! that runs already.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use contract::AgentId;
+use hub_broker::{Access, BrokerConfig, EmbeddedBroker};
+use transport::bus::BusLimits;
+use transport::mqtt::bus::{BusConfig, connect};
+use transport::{AgentBus, Credentials, Endpoint, Prefix};
+
+use super::args::ServeArgs;
+use crate::api::auth::Token;
+
+/// A bus, and what has to live as long as it.
+pub struct Broker {
+    pub bus: AgentBus,
+    pub url: String,
+    pub kind: BrokerKind,
+    pub embedded: Option<EmbeddedBroker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokerKind {
+    Embedded,
+    External,
+    /// Inside a test.
+    Memory,
+}
+
+pub async fn embedded(
+    mqtt: SocketAddr,
+    prefix: Prefix,
+    agent_token: &str,
+    operator_token: String,
+) -> anyhow::Result<Broker> {
+    let token = Token::new(agent_token);
+    // One password for the whole fleet: until agents have identities, an agent is whom it says it is.
+    let check = Arc::new(move |_: &AgentId, given: &str| token.fits(given));
+    let mut config = BrokerConfig::new(mqtt, Access::Tokens(check));
+    config.prefix = prefix;
+    config.operator_token = Some(operator_token);
+    let broker = EmbeddedBroker::start(config).await.context("the embedded broker did not start")?;
+    let url = format!("mqtt://{}", broker.addr());
+    let bus = broker.bus(BusLimits::default());
+    Ok(Broker { bus, url, kind: BrokerKind::Embedded, embedded: Some(broker) })
+}
+
+pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str) -> anyhow::Result<Broker> {
+    let url = endpoint.to_string();
+    let mut config = BusConfig::new(endpoint, client_id);
+    config.prefix = args.prefix.clone();
+    if let Some(username) = &args.broker_user {
+        let password = args.broker_password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
+        config.credentials = Some(Credentials { username: username.clone(), password });
+    }
+    Ok(Broker { bus: connect(config), url, kind: BrokerKind::External, embedded: None })
+}
+
+fn read_password(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_string())
+}

@@ -1,0 +1,171 @@
+//! How a hub's parts find each other, and in which order they start and end. Tests start the same
+//! parts with another broker.
+
+use std::sync::Arc;
+
+use contract::codec::fingerprint;
+use contract::time::Millis;
+use contract::Lineage;
+use ed25519_dalek::SigningKey;
+use hub_core::Core;
+use hub_core::api::HubFacts;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::broker::Broker;
+use super::driver::Driver;
+use super::exit::Exit;
+use super::handle::Handle;
+use super::perform::Performer;
+use super::publish::Publisher;
+use super::ring::Ring;
+use crate::api::{self, App, Identity};
+use crate::artifact::ArtifactStore;
+use crate::compile::{self, Workers};
+use crate::data::{self, DataDir};
+use crate::store::{Found, Loaded, StoreWriter};
+
+pub struct Parts {
+    pub data: DataDir,
+    pub found: Found,
+    pub listener: TcpListener,
+    pub broker: Broker,
+    pub key: SigningKey,
+    pub token: String,
+    pub workers: Workers,
+    pub heartbeat_ms: Millis,
+    pub report_window_ms: Millis,
+}
+
+/// A hub at work. Cancel `stop`, then `wait`.
+pub struct Running {
+    pub data: DataDir,
+    pub url: String,
+    pub lineage: Lineage,
+    pub stop: CancellationToken,
+    driver: JoinHandle<Result<(), Exit>>,
+    server: JoinHandle<()>,
+    broker: Option<hub_broker::EmbeddedBroker>,
+}
+
+impl Parts {
+    pub async fn start(self) -> anyhow::Result<Running> {
+        let Parts { data, found, listener, broker, key, token, workers, heartbeat_ms, report_window_ms } = self;
+        let artifacts = ArtifactStore::open(&data.artifacts())?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let Found { kv, loaded, remark: _ } = found;
+        let lineage = loaded.meta.map_or(Lineage(data::random()?), |meta| meta.lineage);
+        // The core makes the term of this start the next one.
+        let term = loaded.meta.map_or(0, |meta| meta.term.0) + 1;
+        let (writer, stored) = StoreWriter::start(kv, loaded.oldest_event)?;
+        let facts = facts(loaded, lineage, &url, heartbeat_ms, report_window_ms)?;
+
+        let (hub, asks) = Handle::new();
+        let (finish, finished) = mpsc::unbounded_channel();
+        let (ring, workers, sweep) = (Ring::new(term), Arc::new(workers), Arc::new(Notify::new()));
+        let stop = CancellationToken::new();
+        let publisher = Publisher::start(broker.bus.sender, key.clone(), finish.clone());
+        let performer = Performer::new(
+            writer,
+            publisher,
+            ring.clone(),
+            artifacts.clone(),
+            Arc::clone(&workers),
+            finish,
+            Arc::clone(&sweep),
+        );
+        let driver = Driver {
+            core: Core::new(),
+            performer,
+            asks,
+            finished,
+            stored,
+            bus: broker.bus.events,
+            stop: stop.clone(),
+            unsettled: Vec::new(),
+        };
+        let driver = tokio::spawn(driver.run(facts));
+
+        let identity = Identity {
+            fingerprint: fingerprint(&key.verifying_key()),
+            broker_kind: broker.kind,
+            broker_url: broker.url.clone(),
+        };
+        let app = App::new(hub, ring, artifacts, workers, &token, key, identity, stop.clone());
+        tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));
+        // Once at start: a crash may have left blobs whose record never came.
+        sweep.notify_one();
+        let server = tokio::spawn(api::server::serve(listener, api::router(app.clone()), stop.clone()));
+        note(&data, &app, &url, lineage).await?;
+        Ok(Running { data, url, lineage, stop, driver, server, broker: broker.embedded })
+    }
+}
+
+impl Running {
+    /// Until the hub was stopped or ended by itself. New requests are refused first, answers in
+    /// progress end, then the broker.
+    pub async fn wait(self) -> Result<(), Exit> {
+        let ended = self.driver.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        self.stop.cancel();
+        if ended.is_ok() {
+            let _ = self.server.await;
+            if let Some(broker) = self.broker {
+                broker.stop().await;
+            }
+        }
+        self.data.clear_running();
+        ended
+    }
+}
+
+fn facts(
+    loaded: Loaded,
+    lineage: Lineage,
+    url: &str,
+    heartbeat_ms: Millis,
+    announce_window_ms: Millis,
+) -> Result<HubFacts, data::DataError> {
+    Ok(HubFacts {
+        meta: loaded.meta,
+        lineage,
+        nonce_seed: data::random()?,
+        workloads: loaded.workloads,
+        placements: loaded.placements,
+        agents: loaded.agents,
+        artifacts: loaded.artifacts,
+        events: loaded.events,
+        engines: compile::engines(),
+        artifacts_url: url.to_string(),
+        heartbeat_ms,
+        announce_window_ms,
+    })
+}
+
+/// Say where we are; and, once the store holds the lineage, that there is a store to be missed.
+async fn note(data: &DataDir, app: &App, url: &str, lineage: Lineage) -> anyhow::Result<()> {
+    let running = serde_json::json!({
+        "url": url,
+        "mqtt": app.identity.broker_url,
+        "pid": std::process::id(),
+        "fingerprint": app.identity.fingerprint,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    data.note_running(&format!("{running}\n"))?;
+    app.hub.settled().await?;
+    data.note_lineage(lineage)?;
+    Ok(())
+}
+
+async fn sweeps(app: App, wanted: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = wanted.notified() => {}
+            () = app.stop.cancelled() => return,
+        }
+        if let Err(e) = api::artifacts::sweep(&app).await {
+            tracing::warn!("blobs were not swept: {}", e.message);
+        }
+    }
+}
