@@ -18,9 +18,9 @@ pub mod session;
 pub mod suite;
 pub mod topic;
 
-pub use bus::{AgentBus, BusEvent, BusEvents, BusSender, Inbound, Outgoing};
+pub use bus::{AgentBus, BusEvent, BusEvents, BusLimits, BusSender, Inbound, Outgoing};
 pub use endpoint::{Credentials, Endpoint, EndpointError};
-pub use fair::FairLimits;
+pub use fair::{FairLimits, FairQueue};
 pub use session::{Connector, EndReason, Session, SessionConfig, SessionEvent, SessionLimits, Token, Will};
 pub use topic::{Kind, Prefix, Topic, TopicError};
 

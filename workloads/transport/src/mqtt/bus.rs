@@ -14,7 +14,7 @@ use rumqttc::v5::mqttbytes::v5::{Publish, PublishProperties};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::engine::{Heard, Listener, Plan, Request, run};
+use super::engine::{Heard, Listener, Plan, Request, ToSend, run};
 use super::{PUBLISH_OVERHEAD_BYTES, options};
 use crate::bus::{AgentBus, BusLimits, BusLink, Inbound, Outgoing, Slot};
 use crate::fair::FairQueue;
@@ -183,8 +183,8 @@ impl BusLink for Link {
             ..Default::default()
         };
         let tag = Tag { topic, _slot: slot };
-        let request = Request::Publish { tag, topic: printed, payload, retain, properties };
-        self.requests.send(request).map_err(|_| PublishError::Down)
+        let message = Box::new(ToSend { tag, topic: printed, payload, retain, properties });
+        self.requests.send(Request::Publish(message)).map_err(|_| PublishError::Down)
     }
 
     fn kick(&self, _: &AgentId) -> bool {

@@ -46,8 +46,16 @@ pub(super) struct Plan {
 
 /// What the owner sends. The tag comes back with the acknowledgement.
 pub(super) enum Request<T> {
-    Publish { tag: T, topic: String, payload: bytes::Bytes, retain: bool, properties: PublishProperties },
+    Publish(Box<ToSend<T>>),
     Disconnect,
+}
+
+pub(super) struct ToSend<T> {
+    pub tag: T,
+    pub topic: String,
+    pub payload: bytes::Bytes,
+    pub retain: bool,
+    pub properties: PublishProperties,
 }
 
 /// What the owner hears.
@@ -93,9 +101,10 @@ async fn forward<T>(
     wait: &Waiting<T>,
 ) -> EndReason {
     while let Some(request) = requests.recv().await {
-        let Request::Publish { tag, topic, payload, retain, properties } = request else {
+        let Request::Publish(message) = request else {
             return leave(client, wait).await;
         };
+        let ToSend { tag, topic, payload, retain, properties } = *message;
         wait.queued(tag);
         let sent = client.publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties).await;
         if sent.is_err() {

@@ -8,7 +8,7 @@ use rumqttc::v5::mqttbytes::v5::{LastWill, LastWillProperties, PublishProperties
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
-use super::engine::{Heard, Listener, Plan, Request, run};
+use super::engine::{Heard, Listener, Plan, Request, ToSend, run};
 use super::{PUBLISH_OVERHEAD_BYTES, options};
 use crate::PublishError;
 use crate::session::{
@@ -129,8 +129,8 @@ impl SessionLink for Link {
         check_size(&topic, payload.len(), packet_max.saturating_sub(around))?;
         let properties = PublishProperties { content_type: Some(content_type), ..Default::default() };
         let tag = Tag { token, slot };
-        let request = Request::Publish { tag, topic: printed, payload, retain, properties };
-        self.requests.send(request).map_err(|_| PublishError::Down)
+        let message = Box::new(ToSend { tag, topic: printed, payload, retain, properties });
+        self.requests.send(Request::Publish(message)).map_err(|_| PublishError::Down)
     }
 
     fn disconnect(&self) {
