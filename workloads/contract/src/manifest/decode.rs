@@ -41,10 +41,12 @@ impl Decoder {
 
     fn object(&mut self, fields: &[Field], entries: &[Entry], place: Place, path: &str) -> Json {
         let mut map = Map::new();
+        let mut meant = Vec::new();
         for entry in entries {
             let at = field::key(path, &entry.key);
             let Some(field) = fields.iter().find(|field| field.name == entry.key) else {
                 let fault = suggest::unknown_field(entry, fields, path, self.document);
+                meant.extend(fault.suggestion.clone());
                 self.faults.push(fault);
                 continue;
             };
@@ -57,7 +59,8 @@ impl Decoder {
             }
         }
         for field in fields.iter().filter(|field| field.required) {
-            if !entries.iter().any(|entry| entry.key == field.name) {
+            let given = entries.iter().any(|entry| entry.key == field.name);
+            if !given && !meant.contains(&field.name) {
                 self.missing(field, place, path);
             }
             map.entry(&field.name).or_insert_with(|| stand_in(&field.shape));
@@ -69,7 +72,7 @@ impl Decoder {
         let at = field::key(path, &field.name);
         let what = match &field.shape {
             Shape::Choice(choices) if choices.len() == 1 => format!("write {}: {}", field.name, choices[0]),
-            _ => first_sentence(&field.description).to_string(),
+            _ => first_sentence(&field.description),
         };
         let reason = if what.is_empty() {
             format!("is missing: give a {}", field.shape.name())
@@ -265,10 +268,19 @@ fn any(node: &Node) -> Json {
         Value::Scalar { text, plain: true } => match text.as_str() {
             "true" => json!(true),
             "false" => json!(false),
-            text => text.parse::<i64>().map_or_else(|_| json!(text), |n| json!(n)),
+            text => number(text).unwrap_or_else(|| json!(text)),
         },
         Value::Scalar { text, plain: false } => json!(text),
     }
+}
+
+fn number(text: &str) -> Option<Json> {
+    let numeric = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') || !text.chars().all(numeric) {
+        return None;
+    }
+    let whole = text.parse::<i64>().ok().map(|n| json!(n));
+    whole.or_else(|| text.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| json!(n)))
 }
 
 fn some_names(fields: &[Field]) -> String {
@@ -278,7 +290,9 @@ fn some_names(fields: &[Field]) -> String {
 }
 
 /// Up to the first full stop or semicolon that ends a clause.
-fn first_sentence(text: &str) -> &str {
+fn first_sentence(text: &str) -> String {
     let end = [". ", "; "].iter().filter_map(|stop| text.find(stop)).min();
-    text[..end.unwrap_or(text.len())].trim_end_matches('.')
+    let text = text[..end.unwrap_or(text.len())].trim_end_matches('.').replace('\n', " ");
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use super::schema::{API_VERSION, KIND};
 use super::shape::DOCUMENT;
 use super::suggest;
 use crate::field;
-use crate::rules::Finding;
+use crate::rules::{Finding, check, not_yet};
 use crate::spec::Workload;
 
 /// One document of a file.
@@ -182,17 +182,21 @@ fn has_work(spec: &Node) -> bool {
     ["image", "template", "containers", "jobTemplate"].iter().any(|key| spec.get(key).is_some())
 }
 
-/// Rules run on a value with stand-ins where something was wrong; what they find there, or about a
-/// thing that lacks a misspelt field, is not news.
-pub(super) fn add_findings(faults: &mut Vec<Fault>, findings: Vec<Finding>, source: &Source) {
+/// Rules run on a value with stand-ins where something was wrong: what they find there is not news.
+pub(super) fn add_findings(faults: &mut Vec<Fault>, workload: &Workload, source: &Source) {
     let known: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
-    let told = |path: &str| {
-        let parent =
-            |known: &String| field::is_below(known, path) && !known[path.len() + 1..].contains(['.', '[']);
-        known.iter().any(|known| path == known || field::is_below(path, known) || parent(known))
+    let inside = |path: &str| known.iter().any(|known| path == known || field::is_below(path, known));
+    // A thing may seem to lack a field only because that field is misspelt.
+    let lacking = |path: &str| {
+        let child = |known: &&String| field::is_below(known, path);
+        known.iter().filter(child).any(|known| !known[path.len() + 1..].contains(['.', '[']))
     };
-    for finding in findings.into_iter().filter(|finding| !told(&finding.path)) {
-        let fault = Fault::at(source.place(&finding.path), finding.path, finding.reason);
-        faults.push(fault);
-    }
+    let mut found = check(workload);
+    found.retain(|finding| !lacking(&finding.path));
+    found.extend(not_yet(workload));
+    found.retain(|finding| !inside(&finding.path));
+    faults.extend(found.into_iter().map(|finding| {
+        let Finding { path, reason } = finding;
+        Fault::at(source.place(&path), path, reason)
+    }));
 }

@@ -78,7 +78,8 @@ fn fields(shape: &'static Shape) -> Vec<&'static Field> {
         Shape::List(inner) | Shape::Map(inner) => fields(inner),
         Shape::Either(variants) => {
             let mut all: Vec<&Field> = variants.iter().flat_map(fields).collect();
-            all.dedup_by(|a, b| a.name == b.name);
+            let mut seen = std::collections::BTreeSet::new();
+            all.retain(|field| seen.insert(&field.name));
             all
         }
         _ => Vec::new(),

@@ -39,24 +39,16 @@ use problem::{Fault, bounded};
 /// The objects of a file, in its order. What they say has the right form; whether it makes sense is
 /// asked by [`check`] and [`not_yet`], or by [`read`].
 pub fn parse(text: &str, file: Option<&str>) -> Result<Vec<Object>, Vec<Problem>> {
-    objects(text, file, |_, _| Vec::new())
+    objects(text, file, false)
 }
 
 /// [`parse`], [`check`] and [`not_yet`] in one: every mistake that can be told without knowing the
 /// fleet, each with its line, in the order of the file.
 pub fn read(text: &str, file: Option<&str>) -> Result<Vec<Object>, Vec<Problem>> {
-    objects(text, file, |workload, _| {
-        let mut findings = check(workload);
-        findings.extend(not_yet(workload));
-        findings
-    })
+    objects(text, file, true)
 }
 
-fn objects(
-    text: &str,
-    file: Option<&str>,
-    rules: impl Fn(&crate::spec::Workload, &Source) -> Vec<Finding>,
-) -> Result<Vec<Object>, Vec<Problem>> {
+fn objects(text: &str, file: Option<&str>, rules: bool) -> Result<Vec<Object>, Vec<Problem>> {
     let whole = |reason: String| {
         let place = Place { line: 1, column: 1 };
         vec![Fault::at(place, "", reason).in_document(file, 1)]
@@ -75,8 +67,9 @@ fn objects(
     for (n, chunk) in chunks.into_iter().enumerate() {
         let Read { workload, source, mut faults } = document::read(chunk, file, n + 1);
         if let Some(workload) = workload {
-            let found = rules(&workload, &source);
-            document::add_findings(&mut faults, found, &source);
+            if rules {
+                document::add_findings(&mut faults, &workload, &source);
+            }
             // A name that was itself wrong is a stand-in, and clashes with nothing.
             let named = !faults.iter().any(|fault| fault.path.starts_with("metadata"));
             if let Some(line) = named.then(|| first.get(&workload.key())).flatten() {

@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<Tree, E> {
-        Ok(Tree::Word(v.to_string()))
+        Ok(Tree::Word(serde_json::Value::from(v).to_string()))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Tree, E> {

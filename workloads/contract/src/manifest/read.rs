@@ -12,9 +12,9 @@ use super::syntax;
 use crate::field;
 use crate::limits::{MANIFEST_DEPTH_MAX, SPEC_BYTES_MAX};
 
-/// Nodes of one document, anchors and their copies included: the densest legal document has one
-/// for every four of its bytes.
-const NODES_MAX: usize = SPEC_BYTES_MAX / 4;
+/// Nodes of one document, anchors and their copies included: a value takes at least two bytes
+/// of a legal document.
+const NODES_MAX: usize = SPEC_BYTES_MAX / 2;
 
 /// One document's text, and the line of the file that it begins on.
 #[derive(Debug, Clone, Copy)]
@@ -244,8 +244,9 @@ impl Builder {
 
     fn scan_error(&self, error: &ScanError, text: &str) -> Fault {
         let mark = error.marker();
-        let place = self.place(mark.line(), mark.col());
-        Fault::at(place, self.path(), syntax::explain(error.info(), mark.line(), text))
+        // An unclosed bracket is noticed behind the end, where there is nothing to look at.
+        let (line, column) = (mark.line(), mark.col()).min(syntax::last_place(text));
+        Fault::at(self.place(line, column), self.path(), syntax::explain(error.info(), line, text))
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::borrow::Cow;
 
-use crate::field;
-
 /// JSON is YAML but for one thing: it writes characters above U+FFFF as two `\u` escapes, which YAML
 /// reads as two illegal characters. Rewritten to YAML's `\U` in texts that are strictly JSON.
 pub(super) fn json_as_yaml(text: &str) -> Cow<'_, str> {
@@ -48,23 +46,34 @@ fn escape(text: &str) -> (Cow<'_, str>, &str) {
     (Cow::Borrowed(&text[..end]), &text[end..])
 }
 
+/// The line (from 1) and column (from 0) of the last character that is not blank.
+pub(super) fn last_place(text: &str) -> (usize, usize) {
+    let text = text.trim_end();
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or("");
+    let breaks = text.matches(['\n', '\r']).count() - text.matches("\r\n").count();
+    (breaks + 1, last.chars().count().saturating_sub(1))
+}
+
 /// The parser's error at `line` (from 1) of `text`, in an operator's words.
 pub(super) fn explain(info: &str, line: usize, text: &str) -> String {
     let there = text.lines().nth(line.saturating_sub(1)).unwrap_or("");
     let indent = &there[..there.len() - there.trim_start().len()];
-    let hint = if indent.contains('\t') {
+    let hint = if info.contains(" tab") || (indent.contains('\t') && info.contains("indent")) {
         "indent with spaces, never with tabs"
     } else {
         HINTS.iter().find(|(word, _)| info.contains(word)).map_or("", |(_, hint)| hint)
     };
     match hint {
-        "" => format!("is not YAML: {}", field::shown(info)),
-        hint => format!("is not YAML: {}; {hint}", field::shown(info)),
+        "" => format!("is not YAML: {info}"),
+        hint => format!("is not YAML: {info}; {hint}"),
     }
 }
 
 /// By a word of the parser's text. A word that is gone in a later parser loses a hint, no more.
-const HINTS: [(&str, &str); 14] = [
+const HINTS: [(&str, &str); 17] = [
+    ("expected ',' or", "close the bracket, or write ',' before the next item"),
+    ("illegal placement of ':'", "close the bracket or quote before it, or quote a value that holds ':'"),
+    ("invalid Unicode", "write the character itself"),
     ("mapping values are not allowed", "quote a value that holds ': ', and check the indentation"),
     ("did not find expected key", "check that this line is indented like its neighbours"),
     ("did not find expected '-'", "check that this line is indented like its neighbours"),

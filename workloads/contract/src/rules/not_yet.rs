@@ -11,13 +11,13 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
     let mut found = Findings::default();
     whole_fields(spec, &mut found);
     if spec.runtime == Some(Runtime::Oci) {
-        later(&mut found, "spec.runtime".into(), "runtime oci");
+        later(&mut found, "spec.runtime".into(), "oci ");
     }
     for (name, value) in &spec.env {
         let what = match value {
             EnvValue::Text(_) => continue,
-            EnvValue::Secret(_) => "a value from a Secret",
-            EnvValue::Config(_) => "a value from a Config",
+            EnvValue::Secret(_) => "a value from a Secret ",
+            EnvValue::Config(_) => "a value from a Config ",
         };
         later(&mut found, field::key("spec.env", name), what);
     }
@@ -71,7 +71,7 @@ fn placement(placement: Option<&Placement>, found: &mut Findings) {
 
 fn network(network: Option<&Network>, found: &mut Findings) {
     if network.is_some_and(|n| n.mode == Some(NetworkMode::Private)) {
-        later(found, "spec.network.mode".into(), "network mode private");
+        later(found, "spec.network.mode".into(), "private ");
     }
 }
 
@@ -90,11 +90,11 @@ fn rollout(rollout: Option<&Rollout>, found: &mut Findings) {
 
 fn field_of(found: &mut Findings, parent: &str, name: &str, used: bool) {
     if used {
-        let path = field::key(parent, name);
-        later(found, path.clone(), &path);
+        later(found, field::key(parent, name), "");
     }
 }
 
+/// The reason reads on after the path; `what` is the part of the field that is not built.
 fn later(found: &mut Findings, path: String, what: &str) {
-    found.add(path, format!("{what} comes with a later version; leave it out for now"));
+    found.add(path, format!("{what}comes with a later version; leave it out for now"));
 }

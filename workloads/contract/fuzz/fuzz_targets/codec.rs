@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| skerry_contract_fuzz::codec::fuzz_one(data));

@@ -1,0 +1,366 @@
+//! Which shapes messages have on the wire and on disk: golden files, so that none changes by
+//! accident. A reader takes fields it does not know, and answers a variant it does not know with an
+//! error. With `UPDATE_GOLDEN=1` missing files are written; a file that exists is never changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use contract::id::{AgentId, InstanceId, Name, WorkloadKey};
+use contract::message::*;
+use contract::run::*;
+use contract::spec::{NetworkMode, RestartPolicy, Runtime};
+use contract::status::*;
+use contract::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use skerry_contract as contract;
+
+fn key() -> WorkloadKey {
+    "plant/press-guard".parse().unwrap()
+}
+
+fn revision() -> RevisionId {
+    RevisionId(Digest::of(b"spec"))
+}
+
+fn epoch() -> Epoch {
+    Epoch { boots: 3, session: 7 }
+}
+
+fn instance() -> InstanceId {
+    InstanceId { workload: key(), slot: 1 }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn assignment() -> Assignment {
+    let mounts = [
+        MountSource::Volume { name: name("data"), size_bytes: 1 << 20 },
+        MountSource::HostPath { path: "/sys".into() },
+        MountSource::Tmpfs { size_bytes: 4096 },
+    ];
+    Assignment {
+        workload: key(),
+        revision: revision(),
+        attempt: Attempt(2),
+        slots: vec![0, 1],
+        run: RunSpec {
+            runtime: Runtime::Wasm,
+            artifact: ArtifactRef {
+                source: Digest::of(b"module"),
+                digest: Digest::of(b"code"),
+                size_bytes: 1234,
+                engine: Some("engine-1".into()),
+            },
+            command: vec!["c".into()],
+            args: vec!["--limit".into(), "80".into()],
+            env: BTreeMap::from([("SITE".into(), "north".into())]),
+            limits: ResourceLimits::DEFAULT,
+            network: NetworkAllowance {
+                mode: NetworkMode::Host,
+                connect: vec!["broker.local:1883".into()],
+                listen: vec![8080],
+            },
+            mounts: mounts
+                .into_iter()
+                .map(|from| RunMount { from, path: "/m".into(), read_only: true })
+                .collect(),
+            restart_policy: RestartPolicy::OnFailure,
+            stop_signal: "TERM".into(),
+            stop_grace_ms: 10_000,
+            healthy_after_ms: 3_000,
+            health_deadline_ms: 600_000,
+        },
+        requires: BTreeSet::from(["wasm".into()]),
+        restarts: 4,
+    }
+}
+
+/// One instance in each state, one exit of each kind.
+fn status() -> WorkloadStatus {
+    let states = [
+        InstanceState::Waiting { reason: "for a label".into() },
+        InstanceState::Fetching,
+        InstanceState::Starting,
+        InstanceState::Running,
+        InstanceState::Stopping,
+        InstanceState::Backoff { until_ms: 99 },
+        InstanceState::Completed,
+        InstanceState::Failed,
+    ];
+    let exits = [
+        Some(Exit::Code { code: 3 }),
+        Some(Exit::Trap { message: "unreachable".into() }),
+        Some(Exit::Signal { signal: 9 }),
+        Some(Exit::OutOfMemory { limit_bytes: 1 << 20 }),
+        Some(Exit::StartFailed { message: "no such file".into() }),
+        Some(Exit::Rebooted),
+        Some(Exit::Unknown { evidence: "the cgroup is gone".into() }),
+        None,
+    ];
+    let instances = states.into_iter().zip(exits).enumerate().map(|(n, (state, last_exit))| {
+        let run = last_exit.is_some().then_some(RunId { boots: 3, number: 5 });
+        let status = InstanceStatus {
+            revision: revision(),
+            attempt: Attempt(1),
+            state,
+            ready: true,
+            healthy: false,
+            since_ms: 1000,
+            restarts: 2,
+            run,
+            pid: run.map(|_| 4242),
+            last_exit,
+        };
+        (n as u32, status)
+    });
+    WorkloadStatus {
+        good: Some(revision()),
+        candidate: Some((revision(), Attempt(2))),
+        rejected: Some(Rejected { revision: revision(), attempt: Attempt(1), reason: "trap".into() }),
+        unsupported: Some("oci".into()),
+        instances: instances.collect(),
+    }
+}
+
+fn observed(body: ObservedBody) -> Observed {
+    Observed {
+        board: BoardId([1; 16]),
+        epoch: epoch(),
+        seq: 12,
+        nonce: Some(Nonce([2; 16])),
+        now_ms: 5000,
+        applied: Some(desired().head()),
+        refused: Some("older generation 3".into()),
+        body,
+    }
+}
+
+fn desired() -> Desired {
+    Desired {
+        lineage: Lineage([3; 16]),
+        term: Term(4),
+        agent: "board-1".parse::<AgentId>().unwrap(),
+        generation: Generation(17),
+        assignments: BTreeMap::from([(key(), assignment())]),
+    }
+}
+
+/// The value has the golden shape, reads back, and reads with a foreign field at each of `structs`.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, value: &T, structs: &[&str]) {
+    let path = format!("{}/tests/golden/messages/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    let actual = serde_json::to_value(value).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
+        std::fs::write(&path, serde_json::to_string_pretty(&actual).unwrap() + "\n").unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(actual, expected, "{file} has another shape than its golden file");
+    assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "{file}");
+    for pointer in structs {
+        let mut foreign = expected.clone();
+        let place = foreign.pointer_mut(pointer).unwrap_or_else(|| panic!("{file} has no {pointer}"));
+        place["fieldOfALaterVersion"] = json!({"a": [1]});
+        let read: T = serde_json::from_value(foreign).unwrap_or_else(|e| panic!("{file} {pointer}: {e}"));
+        assert_eq!(&read, value, "{file} {pointer}");
+    }
+}
+
+#[test]
+fn desired_keeps_its_shape() {
+    let run = "/assignments/0/run";
+    let structs = ["", "/assignments/0", run, &format!("{run}/artifact"), &format!("{run}/limits")];
+    golden("desired", &desired(), &structs);
+    golden("desired-head", &desired().head(), &[""]);
+    golden("assignment", &assignment(), &["", "/run", "/run/network", "/run/mounts/0"]);
+    let bare = Desired { assignments: BTreeMap::new(), ..desired() };
+    golden("desired-empty", &bare, &[""]);
+}
+
+#[test]
+fn observed_keeps_its_shape() {
+    let instance = "/body/full/workloads/plant~1press-guard/instances/5";
+    let full = ObservedBody::Full { workloads: BTreeMap::from([(key(), status())]) };
+    let status_at = "/body/full/workloads/plant~1press-guard";
+    golden("observed-full", &observed(full), &["", "/epoch", "/applied", status_at, instance]);
+    let gone = BTreeMap::from([(key(), None), ("plant/a".parse().unwrap(), Some(WorkloadStatus::default()))]);
+    golden("observed-changes", &observed(ObservedBody::Changes { workloads: gone }), &["", "/body/changes"]);
+    let state = Observed::state_digest(&BTreeMap::from([(key(), status())]));
+    let first = Observed {
+        nonce: None,
+        applied: None,
+        refused: None,
+        ..observed(ObservedBody::Heartbeat { state, spooled: 3 })
+    };
+    golden("observed-heartbeat", &first, &["", "/body/heartbeat"]);
+}
+
+#[test]
+fn hello_presence_and_announce_keep_their_shape() {
+    let hello = |want, wall_ms| Hello {
+        lineage: Lineage([3; 16]),
+        term: Term(4),
+        board: BoardId([1; 16]),
+        epoch: epoch(),
+        nonce: Nonce([2; 16]),
+        epoch_floor: 3,
+        acked: Acked { epoch: epoch(), observed_seq: 11, event_seq: 3 << 32 | 5 },
+        want,
+        heartbeat_ms: 600_000,
+        wall_ms,
+        artifacts: "http://127.0.0.1:7777".into(),
+    };
+    golden("hello-full", &hello(Want::Full, Some(1_700_000_000_000)), &["", "/epoch", "/acked"]);
+    golden("hello-nothing", &hello(Want::Nothing, None), &[""]);
+    golden("announce", &HubAnnounce { lineage: Lineage([3; 16]), term: Term(4), window_ms: 30_000 }, &[""]);
+    let presence = Presence {
+        board: BoardId([1; 16]),
+        epoch: epoch(),
+        online: true,
+        contract_version: CONTRACT_VERSION,
+        agent_version: "0.1.0".into(),
+        features: BTreeSet::from(["wasm".into(), "tmpfs-mounts".into()]),
+        engines: vec!["engine-1".into()],
+        arch: "aarch64".into(),
+        labels: BTreeMap::from([("site".into(), "north".into())]),
+        capacity: Capacity { cpu_millis: 4000, memory_bytes: 1 << 30, storage_bytes: 1 << 34 },
+    };
+    golden("presence", &presence, &["", "/capacity"]);
+    let bare = Presence {
+        online: false,
+        features: BTreeSet::new(),
+        engines: Vec::new(),
+        labels: BTreeMap::new(),
+        ..presence
+    };
+    golden("presence-will", &bare, &[""]);
+}
+
+const EVENT_KINDS: [EventKind; 18] = [
+    EventKind::AgentStarted,
+    EventKind::Started,
+    EventKind::Exited,
+    EventKind::OutOfMemory,
+    EventKind::BackingOff,
+    EventKind::BecameGood,
+    EventKind::FellBack,
+    EventKind::Refused,
+    EventKind::Unsupported,
+    EventKind::StartFailed,
+    EventKind::FetchFailed,
+    EventKind::Stopped,
+    EventKind::Adopted,
+    EventKind::Stray,
+    EventKind::StoreSetAside,
+    EventKind::DiskFull,
+    EventKind::Duplicate,
+    EventKind::Lost,
+];
+
+#[test]
+fn events_keep_their_shape() {
+    let event = |(n, kind): (usize, EventKind)| AgentEvent {
+        at_ms: 100 + n as u64,
+        boots: 3,
+        wall_ms: (n % 2 == 0).then_some(1_700_000_000_000),
+        instance: (n % 3 == 0).then(instance),
+        kind,
+        text: "exit code 1".into(),
+    };
+    let events = EVENT_KINDS.into_iter().enumerate().map(event).collect();
+    let events =
+        Events { board: BoardId([1; 16]), epoch: epoch(), first_seq: 3 << 32 | 1, now_ms: 9000, events };
+    golden("events", &events, &["", "/events/0", "/epoch"]);
+    assert_eq!(EventKind::Lost.priority(), EventPriority::High);
+}
+
+#[test]
+fn commands_and_replies_keep_their_shape() {
+    let logs = LogQuery {
+        instance: instance(),
+        tail: Some(10),
+        since_ms: Some(60_000),
+        previous: true,
+        follow: true,
+    };
+    let command = |op, ticket: Option<&str>| Command {
+        id: name("c-1"),
+        nonce: Nonce([2; 16]),
+        deadline_ms: 30_000,
+        ticket: ticket.map(str::to_string),
+        op,
+    };
+    golden("command-logs", &command(CommandOp::Logs(logs), Some("/v1/tickets/t")), &["", "/op/logs"]);
+    golden("command-cancel", &command(CommandOp::Cancel { command: name("c-0") }, None), &[""]);
+    let bodies = [
+        ("accepted", ReplyBody::Accepted),
+        ("refused", ReplyBody::Refused { reason: "no such instance".into() }),
+        ("progress", ReplyBody::Progress { text: "line\n".into() }),
+        ("done", ReplyBody::Done { error: None }),
+        ("done-error", ReplyBody::Done { error: Some("the log was removed".into()) }),
+    ];
+    for (seq, (file, body)) in bodies.into_iter().enumerate() {
+        let reply = Reply { id: name("c-1"), nonce: Nonce([2; 16]), seq: seq as u32, body };
+        golden(&format!("reply-{file}"), &reply, &[""]);
+    }
+}
+
+/// `T` from the golden file with `value` at `pointer`.
+fn spoilt<T: DeserializeOwned>(file: &str, pointer: &str, value: Value) -> Result<T, String> {
+    let path = format!("{}/tests/golden/messages/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    *json.pointer_mut(pointer).unwrap_or_else(|| panic!("{file} has no {pointer}")) = value;
+    serde_json::from_value(json).map_err(|e| e.to_string())
+}
+
+#[test]
+fn what_a_later_version_invents_is_an_error_not_a_panic() {
+    let unknown = |result: Result<(), String>, word: &str| {
+        let error = result.expect_err(word);
+        assert!(error.contains("unknown variant") && error.contains(word), "{error}");
+    };
+    unknown(spoilt::<Hello>("hello-full", "/want", json!("some")).map(|_| ()), "some");
+    unknown(spoilt::<Events>("events", "/events/0/kind", json!("melted")).map(|_| ()), "melted");
+    unknown(spoilt::<Observed>("observed-full", "/body", json!({"delta": {}})).map(|_| ()), "delta");
+    unknown(spoilt::<Command>("command-logs", "/op", json!({"exec": {}})).map(|_| ()), "exec");
+    unknown(spoilt::<Reply>("reply-done", "/body", json!("later")).map(|_| ()), "later");
+    let run = "/assignments/0/run";
+    unknown(spoilt::<Desired>("desired", &format!("{run}/runtime"), json!("vm")).map(|_| ()), "vm");
+    unknown(
+        spoilt::<Desired>("desired", &format!("{run}/mounts/0/from"), json!({"nfs": {}})).map(|_| ()),
+        "nfs",
+    );
+    let state = "/body/full/workloads/plant~1press-guard/instances/3/state";
+    unknown(spoilt::<Observed>("observed-full", state, json!({"name": "paused"})).map(|_| ()), "paused");
+}
+
+#[test]
+fn what_no_reader_may_take_is_refused() {
+    let workloads = json!({"../etc": null});
+    assert!(spoilt::<Observed>("observed-changes", "/body/changes/workloads", workloads).is_err());
+    assert!(spoilt::<Desired>("desired", "/agent", json!("A B")).is_err());
+    assert!(spoilt::<Desired>("desired", "/generation", json!(-1)).is_err());
+    assert!(spoilt::<Hello>("hello-full", "/nonce", json!("xyz")).is_err());
+    assert!(spoilt::<Command>("command-logs", "/id", json!("../x")).is_err());
+    let twice = serde_json::to_value([assignment(), assignment()]).unwrap();
+    let error = spoilt::<Desired>("desired", "/assignments", twice).unwrap_err();
+    assert!(error.contains("plant/press-guard is assigned twice"), "{error}");
+    let lacking = json!({"lineage": Lineage([3; 16])});
+    assert!(serde_json::from_value::<Desired>(lacking).unwrap_err().to_string().contains("missing field"));
+}
+
+#[test]
+fn a_document_is_named_by_its_content_alone() {
+    let document = desired();
+    let later = Desired { term: Term(9), generation: Generation(18), ..document.clone() };
+    assert_eq!(document.digest(), later.digest());
+    let mut other = document.clone();
+    other.assignments.get_mut(&key()).unwrap().slots = vec![0];
+    assert_ne!(document.digest(), other.digest());
+    // A board compares this digest with what an earlier hub published.
+    let golden: Digest = spoilt::<DesiredHead>("desired-head", "/term", json!(4)).unwrap().digest;
+    assert_eq!(document.digest(), golden);
+}
