@@ -214,7 +214,9 @@ pub enum Request {
     },
     /// After a restore from an old copy: jump above everything the fleet has seen and publish again.
     /// With a lineage: this store is new, and takes over the fleet of an older one that had the same key.
-    AcceptRestore { lineage: Option<Lineage> },
+    AcceptRestore {
+        lineage: Option<Lineage>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,4 +1,37 @@
 //! What a hub decides: `step(now, event) -> effects`. No I/O, no clock, no randomness, no async.
+//!
+//! ```text
+//!   presence, reports ─▶ session, resync, restore ─▶ soft state (observed, freshness)
+//!   requests ─▶ admit (pure) ─▶ request ─▶ records ─▶ dirty keys
+//!   dirty keys ─▶ reconcile (place, pure) ─▶ placements ─▶ agents to publish to
+//!   agents to publish to ─▶ compose ─▶ one Persist ─▶ documents, hellos, answers
+//! ```
 
+pub mod admit;
 pub mod api;
+mod artifact;
+mod changes;
+mod charge;
+mod command;
+mod compose;
+mod core;
+mod event_log;
+pub mod labels;
+mod observed;
+mod outbox;
+pub mod place;
+mod pump;
+mod reconcile;
 pub mod record;
+mod request;
+mod restore;
+mod resync;
+mod rollout;
+mod sanitize;
+mod session;
+mod template;
+mod timers;
+pub mod view;
+mod world;
+
+pub use crate::core::{Config, Core};

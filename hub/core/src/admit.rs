@@ -1,0 +1,404 @@
+//! May this be applied? One pure function for apply, dry-run, diff and plan: the same words for the
+//! same mistake. What it admits, it has already turned into records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::image::ImageRef;
+use contract::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
+use contract::spec::Workload;
+use contract::{AgentId, Attempt, Digest, RevisionId, Version, WorkloadKey, rules};
+
+use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
+use crate::charge::Charge;
+use crate::labels;
+use crate::record::{ArtifactRecord, REVISIONS_KEPT, RevisionRecord, WorkloadRecord};
+use crate::template::Template;
+use crate::world::{Agent, Work, World};
+
+/// What an apply comes to, ready to be written.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Admitted {
+    pub changes: Vec<AppliedChange>,
+    pub warnings: Vec<String>,
+    /// The records that change; `None` deletes. Versions and times are filled in at the commit.
+    pub records: BTreeMap<WorkloadKey, Option<WorkloadRecord>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Denied {
+    /// It is wrong: everything that is, at once.
+    Refused(Vec<Refusal>),
+    /// Somebody else changed it first.
+    Conflict(Vec<Refusal>),
+}
+
+/// Workloads of one hub: each costs ~10 KB of memory with its history.
+pub const WORKLOADS_MAX: usize = 10_000;
+/// Agents named in one message; a fleet is longer than a line.
+const NAMED_MAX: usize = 5;
+
+pub fn admit(world: &World, apply: &Apply) -> Result<Admitted, Denied> {
+    let conflicts = conflicts(world, apply);
+    if !conflicts.is_empty() {
+        return Err(Denied::Conflict(conflicts));
+    }
+    let mut admission = Admission { world, errors: Vec::new(), admitted: Admitted::default() };
+    admission.run(apply);
+    if admission.errors.is_empty() {
+        Ok(admission.admitted)
+    } else {
+        Err(Denied::Refused(admission.listed()))
+    }
+}
+
+fn conflicts(world: &World, apply: &Apply) -> Vec<Refusal> {
+    let mut conflicts = Vec::new();
+    for (key, wanted) in &apply.if_versions {
+        let present = world.works.get(key).map_or(Version(0), |work| work.record.version);
+        if present != *wanted {
+            let reason = match (wanted.0, present.0) {
+                (0, present) => format!("exists already, at version {present}"),
+                (wanted, 0) => format!("does not exist; version {wanted} was expected"),
+                (wanted, present) => format!("is at version {present}; version {wanted} was expected"),
+            };
+            conflicts.push(Refusal { workload: Some(key.clone()), field: "version".into(), reason });
+        }
+    }
+    conflicts
+}
+
+struct Admission<'a> {
+    world: &'a World,
+    errors: Vec<Refusal>,
+    admitted: Admitted,
+}
+
+impl Admission<'_> {
+    fn run(&mut self, apply: &Apply) {
+        let mut seen = BTreeSet::new();
+        for workload in &apply.workloads {
+            if !seen.insert(workload.key()) {
+                self.refuse(&workload.key(), "metadata.name", "stands in the manifest twice".into());
+            }
+        }
+        for workload in &apply.workloads {
+            self.workload(workload);
+        }
+        if let Some(labels) = &apply.prune {
+            self.prune(labels, &seen);
+        }
+        let added = self.admitted.changes.iter().filter(|c| c.change == ChangeKind::Created).count();
+        if self.world.works.len() + added > WORKLOADS_MAX {
+            let reason = format!("there would be more than {WORKLOADS_MAX} workloads");
+            self.errors.push(Refusal { workload: None, field: String::new(), reason });
+        }
+        if self.errors.is_empty() {
+            self.documents();
+        }
+    }
+
+    fn refuse(&mut self, key: &WorkloadKey, field: &str, reason: String) {
+        self.errors.push(Refusal { workload: Some(key.clone()), field: field.into(), reason });
+    }
+
+    /// At most so many, and how many more there are.
+    fn listed(self) -> Vec<Refusal> {
+        let mut errors = self.errors;
+        let more = errors.len().saturating_sub(MANIFEST_ERRORS_MAX);
+        if more > 0 {
+            errors.truncate(MANIFEST_ERRORS_MAX);
+            let reason = format!("and {more} more");
+            errors.push(Refusal { workload: None, field: String::new(), reason });
+        }
+        errors
+    }
+
+    fn workload(&mut self, workload: &Workload) {
+        let key = workload.key();
+        let before = self.errors.len();
+        let size = serde_json::to_vec(workload).map_or(usize::MAX, |bytes| bytes.len());
+        if size > SPEC_BYTES_MAX {
+            self.refuse(&key, "", format!("has {size} bytes; at most {SPEC_BYTES_MAX} are taken"));
+        }
+        let findings = rules::check(workload).into_iter().chain(rules::not_yet(workload));
+        for finding in findings {
+            self.refuse(&key, &finding.path, finding.reason);
+        }
+        let artifact = match resolve(self.world, &workload.spec.image) {
+            Ok(artifact) => artifact,
+            Err(reason) => return self.refuse(&key, "spec.image", reason),
+        };
+        let runtime = artifact.kind.runtime();
+        if let Some(given) = workload.spec.runtime.filter(|given| *given != runtime) {
+            let (given, is) = (word(&given), word(&runtime));
+            self.refuse(&key, "spec.runtime", format!("is {given}, but the artefact is {is}: leave it out"));
+        }
+        if self.errors.len() > before {
+            return;
+        }
+        let revision = workload.spec.revision(&artifact.digest);
+        let template = Template::new(workload, revision, artifact.digest, runtime);
+        if Charge::shortage(
+            Charge::limit(&ample()),
+            Charge::default(),
+            Charge::default(),
+            template.price.of(1),
+        )
+        .is_some()
+        {
+            let bytes = template.price.plain_bytes;
+            self.refuse(&key, "spec", format!("would alone fill an agent's document, with {bytes} bytes"));
+        }
+        self.labels(&key, workload, &template);
+        self.record(workload, revision, artifact);
+    }
+
+    /// Who would run it, and whether they have the labels that its environment needs.
+    fn labels(&mut self, key: &WorkloadKey, workload: &Workload, template: &Template) {
+        let selector = workload.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
+        let selected = |agent: &&Agent| labels::miss(selector, &agent.record.labels).is_none();
+        let matching = self.world.agents.iter().filter(|(_, agent)| selected(agent));
+        let mut count = 0;
+        let mut lacking: BTreeMap<&str, Vec<&AgentId>> = BTreeMap::new();
+        let mut unserved: Vec<&AgentId> = Vec::new();
+        for (id, agent) in matching {
+            count += 1;
+            for label in template.labels.iter().filter(|label| !agent.record.labels.contains_key(*label)) {
+                lacking.entry(label).or_default().push(id);
+            }
+            if self.world.engine(&agent.record).is_err() {
+                unserved.push(id);
+            }
+        }
+        if count == 0 {
+            let known = self.world.agents.len();
+            let reason = format!("{key}: no agent matches its placement now ({known} agents known)");
+            self.admitted.warnings.push(reason);
+        }
+        for (label, agents) in lacking {
+            let field = contract::field::key("spec", "env");
+            let names = named(&agents);
+            if agents.len() == count {
+                let reason =
+                    format!("refers to the label '{label}', which none of the selected agents has: {names}");
+                self.errors.push(Refusal { workload: Some(key.clone()), field, reason });
+            } else {
+                self.admitted
+                    .warnings
+                    .push(format!("{key}: waits on agents without the label '{label}': {names}"));
+            }
+        }
+        if !unserved.is_empty() {
+            let names = named(&unserved);
+            self.admitted.warnings.push(format!("{key}: no compile worker serves the engine of: {names}"));
+        }
+    }
+
+    fn record(&mut self, workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord) {
+        let key = workload.key();
+        let present = self.world.works.get(&key);
+        let (record, change) = match present {
+            None => (created(workload, revision, artifact), ChangeKind::Created),
+            Some(work) => changed(self.world, work, workload, revision, artifact),
+        };
+        let resolved = (!workload.spec.image.contains('@'))
+            .then(|| format!("{} → {}", workload.spec.image, artifact.digest));
+        let revision = Some(revision);
+        self.admitted.changes.push(AppliedChange { workload: key.clone(), change, revision, resolved });
+        if change != ChangeKind::Unchanged {
+            self.admitted.records.insert(key, Some(record));
+        }
+    }
+
+    fn prune(&mut self, labels: &BTreeMap<String, String>, kept: &BTreeSet<WorkloadKey>) {
+        if labels.is_empty() {
+            let reason = "names no label, and would delete everything else: give key=value".to_string();
+            return self.errors.push(Refusal { workload: None, field: "prune".into(), reason });
+        }
+        for (key, work) in &self.world.works {
+            let own = &work.record.manifest.metadata.labels;
+            if !kept.contains(key) && labels.iter().all(|(k, v)| own.get(k) == Some(v)) {
+                self.admitted.records.insert(key.clone(), None);
+                let (workload, change) = (key.clone(), ChangeKind::Deleted);
+                self.admitted.changes.push(AppliedChange {
+                    workload,
+                    change,
+                    revision: None,
+                    resolved: None,
+                });
+            }
+        }
+    }
+
+    /// What `everyAgent` would make of each document. (A replica goes where there is room.)
+    fn documents(&mut self) {
+        let records = &self.admitted.records;
+        let every: Vec<(&WorkloadKey, &WorkloadRecord, Template)> = records
+            .iter()
+            .filter_map(|(key, record)| Some((key, record.as_ref()?)))
+            .filter(|(_, record)| record.manifest.spec.every_agent)
+            .map(|(key, r)| (key, r, Template::new(&r.manifest, r.revision, r.image, r.runtime)))
+            .collect();
+        if every.is_empty() {
+            return;
+        }
+        let mut over: BTreeMap<&WorkloadKey, Vec<String>> = BTreeMap::new();
+        for (id, agent) in &self.world.agents {
+            let mut used = agent.used;
+            for key in agent.works.iter().filter(|key| records.contains_key(key)) {
+                let charge = self.world.works.get(key).and_then(|work| work.placed.get(id)).map(|p| p.charge);
+                used = used.minus(charge.unwrap_or_default());
+            }
+            for (key, record, template) in &every {
+                let selector = record.manifest.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
+                if labels::miss(selector, &agent.record.labels).is_some() {
+                    continue;
+                }
+                let charge = template.price.of(1);
+                match Charge::shortage(agent.limit(), used, Charge::default(), charge) {
+                    Some(short) if short.is_of_document() => {
+                        over.entry(key).or_default().push(format!("agent {id}: {short}"));
+                    }
+                    Some(_) => {}
+                    None => used = used.plus(charge),
+                }
+            }
+        }
+        for (key, agents) in over {
+            let reason = format!("does not fit into the document of {}", listed(&agents));
+            self.errors.push(Refusal { workload: Some(key.clone()), field: "spec".into(), reason });
+        }
+    }
+}
+
+/// A board with room for everything: what remains is the document's own limit.
+fn ample() -> contract::message::Capacity {
+    contract::message::Capacity { cpu_millis: u32::MAX, memory_bytes: u64::MAX, storage_bytes: u64::MAX }
+}
+
+fn named(agents: &[&AgentId]) -> String {
+    listed(&agents.iter().take(NAMED_MAX + 1).map(|id| id.to_string()).collect::<Vec<_>>())
+        .replace("and 1 more", &format!("and {} more", agents.len().saturating_sub(NAMED_MAX)))
+}
+
+fn listed(items: &[String]) -> String {
+    let shown = items.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(NAMED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
+}
+
+/// What an image means now.
+pub fn resolve<'a>(world: &'a World, image: &str) -> Result<&'a ArtifactRecord, String> {
+    let parsed: ImageRef = image.parse().map_err(|e: contract::image::ImageError| e.to_string())?;
+    if let Some(host) = parsed.host {
+        return Err(format!(
+            "'{image}' lies in the registry {host}; only what was pushed to this hub runs yet: hub push"
+        ));
+    }
+    if let Some(digest) = parsed.digest {
+        let found = world.artifacts.get(&digest);
+        return found.ok_or_else(|| format!("no artefact with the digest {digest} was pushed"));
+    }
+    let tag = format!("{}:{}", parsed.repository, parsed.tag.as_deref().unwrap_or("latest"));
+    let found: Option<&Digest> = world.tags.get(&tag);
+    if let Some(artifact) = found.and_then(|digest| world.artifacts.get(digest)) {
+        return Ok(artifact);
+    }
+    let prefix = format!("{}:", parsed.repository);
+    let others: Vec<&str> = world
+        .tags
+        .range(prefix.clone()..)
+        .map(|(tag, _)| tag.as_str())
+        .take_while(|tag| tag.starts_with(&prefix))
+        .take(5)
+        .collect();
+    Err(match others.as_slice() {
+        [] => format!("no artefact '{tag}' was pushed to this hub: hub push <file> {tag}"),
+        others => format!("no artefact '{tag}' was pushed to this hub; there is {}", others.join(", ")),
+    })
+}
+
+fn created(workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord) -> WorkloadRecord {
+    WorkloadRecord {
+        manifest: workload.clone(),
+        revision,
+        attempt: Attempt(1),
+        image: artifact.digest,
+        runtime: artifact.kind.runtime(),
+        restarts: 0,
+        version: Version(0),
+        created_wall_ms: None,
+        applied_wall_ms: None,
+        revisions: Vec::new(),
+    }
+}
+
+fn changed(
+    world: &World,
+    work: &Work,
+    workload: &Workload,
+    revision: RevisionId,
+    artifact: &ArtifactRecord,
+) -> (WorkloadRecord, ChangeKind) {
+    let present = &*work.record;
+    let mut record = WorkloadRecord { manifest: workload.clone(), ..present.clone() };
+    if revision != present.revision {
+        (record.revision, record.image, record.runtime) =
+            (revision, artifact.digest, artifact.kind.runtime());
+        // A revision that was here before may have been rejected by some board; attempts never
+        // fall, so that asking for it again is a new attempt everywhere.
+        if present.revisions.iter().any(|old| old.revision == revision) {
+            record.attempt = Attempt(present.attempt.0.saturating_add(1));
+        }
+        return (record, ChangeKind::Changed);
+    }
+    if is_rejected_somewhere(world, work) {
+        record.attempt = Attempt(present.attempt.0.saturating_add(1));
+        return (record, ChangeKind::Changed);
+    }
+    if present.manifest == *workload {
+        return (record, ChangeKind::Unchanged);
+    }
+    let mut scaled = present.manifest.clone();
+    scaled.spec.replicas = workload.spec.replicas;
+    let change = if scaled == *workload { ChangeKind::Scaled } else { ChangeKind::Changed };
+    (record, change)
+}
+
+/// A board that is heard of gave the present revision up: applying it again means trying again.
+pub fn is_rejected_somewhere(world: &World, work: &Work) -> bool {
+    let (revision, attempt) = (work.record.revision, work.record.attempt);
+    work.placed.keys().any(|id| {
+        let agent = world.agents.get(id).filter(|agent| world.is_fresh(agent));
+        let seen = agent.and_then(|agent| agent.session.as_ref()?.seen.get(&work.template.key));
+        seen.is_some_and(|seen| seen.rejects(revision, attempt).is_some())
+    })
+}
+
+/// The history, with the present revision as its newest entry. What a board still runs stays.
+pub fn history(present: Option<&Work>, record: &WorkloadRecord) -> Vec<RevisionRecord> {
+    let mut revisions = present.map_or(Vec::new(), |work| work.record.revisions.clone());
+    revisions.retain(|old| old.revision != record.revision);
+    let in_use: BTreeSet<RevisionId> =
+        present.iter().flat_map(|work| work.placed.values().map(|p| p.record.revision)).collect();
+    let mut spare = (revisions.len() + 1).saturating_sub(REVISIONS_KEPT);
+    revisions.retain(|old| {
+        let drop = spare > 0 && !in_use.contains(&old.revision);
+        spare -= usize::from(drop);
+        !drop
+    });
+    revisions.push(RevisionRecord {
+        revision: record.revision,
+        manifest: record.manifest.clone(),
+        image: record.image,
+        runtime: record.runtime,
+        version: record.version,
+    });
+    revisions
+}

@@ -1,0 +1,130 @@
+//! A revision made ready for composing: defaults in, sizes known, labels that it needs named.
+
+use std::collections::BTreeSet;
+
+use contract::defaults::effective;
+use contract::env::{env_labels, expand_env};
+use contract::run::{ArtifactRef, Assignment, RunSpec};
+use contract::spec::{EnvValue, Runtime, Workload};
+use contract::{Attempt, Digest, RevisionId, WorkloadKey};
+
+use crate::charge::Price;
+use crate::labels::Labels;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    pub key: WorkloadKey,
+    pub revision: RevisionId,
+    pub image: Digest,
+    pub runtime: Runtime,
+    pub requires: BTreeSet<String>,
+    /// Agent labels that the environment refers to.
+    pub labels: BTreeSet<String>,
+    pub price: Price,
+    /// Environment as written, in `run.env`; the artefact is a placeholder.
+    pub run: RunSpec,
+}
+
+/// The longest legal label value.
+const LABEL_BYTES_MAX: usize = 63;
+/// The longest engine id (`sanitize`), in quotes.
+const ENGINE_BYTES_MAX: usize = 130;
+/// What compression leaves at most of an assignment's fixed part: three digests of 32 bytes of
+/// entropy in hexadecimal (~4.2 bits a digit), and a match of ≤ 4 bytes for each field name.
+const FIXED_WIRE_BYTES: usize = 320;
+
+impl Template {
+    pub fn new(manifest: &Workload, revision: RevisionId, image: Digest, runtime: Runtime) -> Template {
+        let spec = &manifest.spec;
+        let effective = effective(spec);
+        let texts = spec.env.iter().filter_map(|(name, value)| match value {
+            EnvValue::Text(text) => Some((name.clone(), text.clone())),
+            EnvValue::Secret(_) | EnvValue::Config(_) => None,
+        });
+        let run = RunSpec {
+            runtime,
+            artifact: ArtifactRef { source: image, digest: image, size_bytes: u64::MAX, engine: None },
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            env: texts.collect(),
+            limits: effective.limits,
+            network: effective.network,
+            mounts: effective.mounts,
+            restart_policy: effective.restart_policy,
+            stop_signal: effective.stop_signal,
+            stop_grace_ms: effective.stop_grace_ms,
+            healthy_after_ms: effective.healthy_after_ms,
+            health_deadline_ms: effective.health_deadline_ms,
+        };
+        let labels = run.env.values().flat_map(|text| env_labels(text)).map(str::to_string).collect();
+        let requires = BTreeSet::from([feature_of(runtime).to_string()]);
+        let (key, price) = (manifest.key(), Price::default());
+        let mut template = Template { key, revision, image, runtime, requires, labels, price, run };
+        template.price = template.priced();
+        template
+    }
+
+    fn priced(&self) -> Price {
+        let sample = self.assignment_of(Attempt(u32::MAX), u64::MAX, self.run.clone(), Vec::new());
+        let expanded: usize =
+            self.run.env.values().map(|text| env_labels(text).len() * LABEL_BYTES_MAX).sum();
+        let run = &self.run;
+        let texts = json_len(&run.command)
+            + json_len(&run.args)
+            + json_len(&run.env)
+            + json_len(&run.network.connect)
+            + json_len(&run.network.listen)
+            + json_len(&run.mounts)
+            + json_len(&self.key);
+        Price {
+            cpu_millis: run.limits.cpu_millis,
+            memory_bytes: run.limits.memory_bytes,
+            plain_bytes: (json_len(&sample) + ENGINE_BYTES_MAX + 16 + expanded) as u32,
+            wire_bytes: (texts + FIXED_WIRE_BYTES + expanded) as u32,
+        }
+    }
+
+    fn assignment_of(&self, attempt: Attempt, restarts: u64, run: RunSpec, slots: Vec<u32>) -> Assignment {
+        let (workload, revision) = (self.key.clone(), self.revision);
+        Assignment { workload, revision, attempt, slots, run, requires: self.requires.clone(), restarts }
+    }
+
+    /// The assignment for an agent with these labels; Err names the label it lacks.
+    pub fn assignment(
+        &self,
+        record: &crate::record::PlacementRecord,
+        artifact: ArtifactRef,
+        labels: &Labels,
+    ) -> Result<Assignment, String> {
+        let mut run = self.run.clone();
+        run.artifact = artifact;
+        if run.env.values().any(|text| text.contains("${")) {
+            for value in run.env.values_mut() {
+                *value = expand_env(value, labels).map_err(|missing| lacks(&missing.0))?;
+            }
+        }
+        let slots = record.slots.iter().copied().collect();
+        Ok(self.assignment_of(record.attempt, record.restarts, run, slots))
+    }
+
+    /// A label that the agent lacks.
+    pub fn missing_label(&self, labels: &Labels) -> Option<String> {
+        self.labels.iter().find(|label| !labels.contains_key(*label)).map(|label| lacks(label))
+    }
+}
+
+fn lacks(label: &str) -> String {
+    format!("waiting for label '{label}' of the agent")
+}
+
+/// The feature without which an agent must not run it.
+pub fn feature_of(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Wasm => "wasm",
+        Runtime::Oci => "oci",
+    }
+}
+
+fn json_len<T: serde::Serialize>(value: &T) -> usize {
+    serde_json::to_vec(value).map_or(0, |bytes| bytes.len())
+}
