@@ -1,0 +1,83 @@
+//! What `edge-agent` can be asked to do, and what an exit code of it means.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::logs::LogsArgs;
+use crate::run::RunArgs;
+use crate::status::StatusArgs;
+use crate::try_cmd::TryArgs;
+
+/// Runs this board's share of a fleet's workloads, and goes on when nobody answers.
+#[derive(Debug, Parser)]
+#[command(name = "edge-agent", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Try something without any hub:
+  edge-agent try hello.wasm                     run a module under the limits a workload has
+  edge-agent try hello.wasm --memory 16Mi --watch
+  edge-agent logs press-guard --follow          what an instance says, agent alive or not")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent: work from disk first, then the hub
+    Run(Box<RunArgs>),
+    /// What this board runs and waits for; asks the agent, needs no hub
+    Status(StatusArgs),
+    /// Run one artefact in the foreground, exactly as a workload would run
+    Try(TryArgs),
+    /// What an instance of this board said; needs neither agent nor hub
+    Logs(LogsArgs),
+    /// The engine ids that compiled code must carry to run here
+    Engine,
+}
+
+/// Where the agent keeps what must survive.
+#[derive(Debug, Clone, Args)]
+pub struct StateDir {
+    /// The agent's state directory
+    #[arg(long = "state-dir", value_name = "DIR", env = "SKERRY_STATE_DIR", default_value = "/var/lib/skerry/agent")]
+    pub state_dir: PathBuf,
+}
+
+/// Any failure that has no code of its own.
+const FAILURE: u8 = 1;
+
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => crate::run::main(*args),
+        Command::Status(args) => crate::status::main(args).unwrap_or_else(|e| report(Err(e))),
+        Command::Try(args) => crate::try_cmd::main(args),
+        Command::Logs(args) => report(crate::logs::main(args)),
+        Command::Engine => {
+            println!("{}", wasm::native_engine());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("edge-agent: {e:#}");
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,21 @@
+//! The agent's acting half. `agent-core` decides what runs; this makes it so.
+//!
+//! | | |
+//! |---|---|
+//! | [`instance`] | start, watch, stop, remove and find runs: what the agent's loop calls |
+//! | [`shim`] | the small process that owns one guest and outlives the agent |
+//! | [`cgroup`] | what bounds an instance |
+//! | [`logs`] | what an instance said |
+//! | [`try_cmd`] | one artefact in the foreground |
+//! | [`run`] | the agent's loop: performs what the core decides |
+//! | [`status`] | what this board runs, with no hub |
+//! | [`cli`] | the command line |
+
+pub mod cgroup;
+pub mod cli;
+pub mod instance;
+pub mod logs;
+pub mod run;
+pub mod shim;
+pub mod status;
+pub mod try_cmd;
