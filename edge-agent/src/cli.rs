@@ -33,8 +33,10 @@ enum Command {
     Try(TryArgs),
     /// What an instance of this board said; needs neither agent nor hub
     Logs(LogsArgs),
-    /// The engine ids that compiled code must carry to run here
+    /// The engine id that compiled code must carry to run here
     Engine,
+    /// Version and engine
+    Version,
 }
 
 /// Where the agent keeps what must survive.
@@ -56,6 +58,10 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => report(crate::logs::main(args)),
         Command::Engine => {
             println!("{}", wasm::native_engine());
+            ExitCode::SUCCESS
+        }
+        Command::Version => {
+            println!("edge-agent {}\nengine {}", env!("CARGO_PKG_VERSION"), wasm::native_engine());
             ExitCode::SUCCESS
         }
     }

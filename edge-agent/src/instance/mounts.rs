@@ -1,0 +1,145 @@
+//! The directories of the board that a run's guest sees: which they are, and making and unmaking those
+//! that are mounts.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use contract::run::{MountSource, RunMount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::record::{Directory, RunDir};
+use super::volume;
+
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// Trying again is pointless.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{what}")]
+    Fault { what: String, source: io::Error },
+}
+
+pub(super) fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountError {
+    |source| MountError::Fault { what: what.into(), source }
+}
+
+/// What the guest will see; nothing is made yet.
+pub fn plan(dir: &RunDir, mounts: &[RunMount]) -> Result<Vec<Directory>, MountError> {
+    let place = |(n, m): (usize, &RunMount)| {
+        let host = match &m.from {
+            MountSource::HostPath { path } => host_path(path)?,
+            MountSource::Volume { .. } | MountSource::Tmpfs { .. } => dir.mounts().join(n.to_string()),
+        };
+        Ok(Directory { host, guest: m.path.clone(), read_only: m.read_only })
+    };
+    mounts.iter().enumerate().map(place).collect()
+}
+
+fn host_path(path: &str) -> Result<PathBuf, MountError> {
+    let refused = |why: &str| MountError::Refused(format!("hostPath {path} {why}"));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(PathBuf::from(path)),
+        Ok(_) => Err(refused("is not a directory; WebAssembly mounts directories, so name the one it is in")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(refused("does not exist on this board")),
+        Err(e) => Err(refused(&format!("cannot be used: {e}"))),
+    }
+}
+
+pub fn needs_work(mounts: &[RunMount]) -> bool {
+    mounts.iter().any(|m| !matches!(m.from, MountSource::HostPath { .. }))
+}
+
+/// Blocks: on disks, and on mkfs for a new volume.
+pub fn make(dir: &RunDir, volumes: &Path, mounts: &[RunMount]) -> Result<(), MountError> {
+    for (n, m) in mounts.iter().enumerate() {
+        let target = dir.mounts().join(n.to_string());
+        match &m.from {
+            MountSource::HostPath { .. } => continue,
+            MountSource::Tmpfs { size_bytes } => {
+                make_target(&target)?;
+                tmpfs(&target, *size_bytes)?;
+            }
+            MountSource::Volume { name, size_bytes } => {
+                make_target(&target)?;
+                volume::mount(volumes, name, *size_bytes, &target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_target(target: &Path) -> Result<(), MountError> {
+    fs::create_dir_all(target).map_err(fault(target.display().to_string()))
+}
+
+/// Its pages are charged to the instance's memory as well, so it can hold no more than that.
+fn tmpfs(target: &Path, size_bytes: u64) -> Result<(), MountError> {
+    // Inodes cost kernel memory too: one per page, and some for the small.
+    let options = format!("size={size_bytes},nr_inodes={},mode=1777", size_bytes / 4096 + 64);
+    let options = std::ffi::CString::new(options).expect("digits hold no NUL");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("tmpfs", target, "tmpfs", flags, options.as_c_str())
+        .map_err(|e| fault(format!("tmpfs on {}", target.display()))(e.into()))
+}
+
+/// Every mount below the run's directory, innermost first.
+pub fn present(dir: &RunDir) -> io::Result<Vec<PathBuf>> {
+    if !dir.mounts().exists() {
+        return Ok(Vec::new());
+    }
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<_> = points.filter(|point| point.starts_with(dir.path())).collect();
+    below.reverse();
+    Ok(below)
+}
+
+/// Blocks while a disk takes what was written.
+pub fn unmake(points: &[PathBuf]) -> Result<(), MountError> {
+    for point in points {
+        let flags = UnmountFlags::NOFOLLOW;
+        let gone = unmount(point, flags).or_else(|_| unmount(point, flags | UnmountFlags::DETACH));
+        gone.map_err(|e| fault(format!("unmount {}", point.display()))(e.into()))?;
+    }
+    Ok(())
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let (bytes, mut plain, mut at) = (text.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\');
+        let octal = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
+        plain.push(octal.unwrap_or(bytes[at]));
+        at += if octal.is_some() { 4 } else { 1 };
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
+        assert_eq!(unescape(r"/a\04"), PathBuf::from(r"/a\04"));
+    }
+
+    #[test]
+    fn a_host_path_that_cannot_be_mounted_is_refused_by_name() {
+        let dir = RunDir(PathBuf::from("/x"));
+        let from = |path: &str| RunMount {
+            from: MountSource::HostPath { path: path.into() },
+            path: "/g".into(),
+            read_only: true,
+        };
+        for (path, why) in [("/etc/hostname", "not a directory"), ("/nonexistent", "does not exist")] {
+            let refused = plan(&dir, &[from(path)]).unwrap_err();
+            assert!(matches!(&refused, MountError::Refused(text) if text.contains(path) && text.contains(why)));
+        }
+        assert_eq!(plan(&dir, &[from("/etc")]).unwrap()[0].host, PathBuf::from("/etc"));
+    }
+}

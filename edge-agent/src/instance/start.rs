@@ -1,0 +1,159 @@
+//! Start: from an assignment to a guest that runs, each step named on disk before the next.
+
+use std::path::Path;
+
+use contract::run::Assignment;
+use contract::spec::Runtime as Kind;
+use contract::{InstanceId, RunId};
+use tokio::time::timeout;
+
+use super::exit::conclude;
+use super::failpoint::reach;
+use super::mounts::{self, MountError};
+use super::place::cgroup_name;
+use super::record::{PROTO, RunDir, Spec, StatusLine, Streams};
+use super::runtime::{Runtime, StartError, Started};
+use super::spawn::spawn;
+use crate::cgroup::CgroupError;
+use crate::logs;
+
+impl Runtime {
+    /// `artifact` must be verified, and stay as it is while the run lives. When this fails, nothing of the
+    /// run is left but its log; when it succeeds, its `Exited` will come, and not before this returned.
+    pub async fn start(
+        &self,
+        instance: &InstanceId,
+        run: RunId,
+        assignment: &Assignment,
+        artifact: &Path,
+    ) -> Result<Started, StartError> {
+        let deadline = self.0.settings.start_deadline;
+        let begun = timeout(deadline, self.begin(instance, run, assignment, artifact)).await;
+        let result = begun.unwrap_or(Err(StartError::Deadline(deadline)));
+        if result.is_err()
+            && let Err(e) = self.remove(instance, run).await
+        {
+            eprintln!("edge-agent: {instance} {run}: after a failed start: {}", super::told(&e));
+        }
+        result
+    }
+
+    async fn begin(
+        &self,
+        instance: &InstanceId,
+        run: RunId,
+        assignment: &Assignment,
+        artifact: &Path,
+    ) -> Result<Started, StartError> {
+        if assignment.run.runtime != Kind::Wasm {
+            let text = "this agent runs WebAssembly only; containers come with a later version";
+            return Err(StartError::Refused(text.into()));
+        }
+        if let Some(other) = self.other_live_run(instance) {
+            return Err(StartError::Fault(format!("run {other} of {instance} is still alive")));
+        }
+        let dir = self.make_directory(instance, run)?;
+        let spec = self.write_spec(&dir, instance, run, assignment, artifact)?;
+        self.make_bounds(&dir, &spec).await?;
+        self.make_log_room(&spec);
+        let settings = &self.0.settings;
+        let mut shim = spawn(&settings.shim_exe, &dir, settings.inherit_streams)
+            .map_err(|e| StartError::Fault(format!("spawn {}: {e}", settings.shim_exe.display())))?;
+        reach("after-spawn");
+        match shim.status().await.map_err(|e| StartError::Fault(format!("status pipe: {e}")))? {
+            Some(StatusLine::Started) => {
+                let pid = shim.pid;
+                self.watch((instance.clone(), run), pid, shim.keep());
+                Ok(Started { pid })
+            }
+            Some(StatusLine::Failed { message }) => Err(StartError::Refused(message)),
+            None => {
+                let handle = shim.handle();
+                handle.ended().await;
+                Err(StartError::Fault(conclude(&dir, handle.ending()).to_string()))
+            }
+        }
+    }
+
+    fn make_directory(&self, instance: &InstanceId, run: RunId) -> Result<RunDir, StartError> {
+        let places = &self.0.settings.places;
+        let dir = places.run(instance, run);
+        std::fs::create_dir_all(places.instance(instance))
+            .and_then(|()| std::fs::create_dir(dir.path()))
+            .map_err(|e| StartError::Fault(format!("{}: {e}", dir.path().display())))?;
+        reach("after-directory");
+        Ok(dir)
+    }
+
+    fn write_spec(
+        &self,
+        dir: &RunDir,
+        instance: &InstanceId,
+        run: RunId,
+        assignment: &Assignment,
+        artifact: &Path,
+    ) -> Result<Spec, StartError> {
+        let settings = &self.0.settings;
+        let streams = if settings.inherit_streams {
+            Streams::Inherit
+        } else {
+            Streams::Log { directory: settings.places.logs(instance), bytes_max: settings.log_bytes_max }
+        };
+        let artifact = std::path::absolute(artifact).map_err(|e| StartError::Fault(e.to_string()))?;
+        let spec = Spec {
+            proto: PROTO,
+            instance: instance.clone(),
+            run,
+            assignment: assignment.clone(),
+            artifact,
+            cgroup: settings.cgroups.leaf(&cgroup_name(instance, run)),
+            directories: mounts::plan(dir, &assignment.run.mounts)?,
+            streams,
+        };
+        dir.write_spec(&spec).map_err(|e| StartError::Fault(super::told(&e)))?;
+        reach("after-spec");
+        Ok(spec)
+    }
+
+    async fn make_bounds(&self, dir: &RunDir, spec: &Spec) -> Result<(), StartError> {
+        let run = &spec.assignment.run;
+        spec.cgroup.create(&run.limits)?;
+        if mounts::needs_work(&run.mounts) {
+            let volumes = self.0.settings.places.volumes(&spec.instance);
+            let (dir, wanted) = (dir.clone(), run.mounts.clone());
+            // Disks block, and a current-thread loop has others to serve.
+            tokio::task::spawn_blocking(move || mounts::make(&dir, &volumes, &wanted))
+                .await
+                .map_err(|e| StartError::Fault(format!("mounting: {e}")))??;
+        }
+        reach("after-cgroup");
+        Ok(())
+    }
+
+    /// A full disk must not keep work from running: it runs unheard.
+    fn make_log_room(&self, spec: &Spec) {
+        if let Streams::Log { directory, .. } = &spec.streams
+            && let Err(e) = logs::make_room(directory, spec.run)
+        {
+            eprintln!("edge-agent: {}: no room for its log: {e}", spec.instance);
+        }
+    }
+}
+
+impl From<MountError> for StartError {
+    fn from(e: MountError) -> StartError {
+        match e {
+            MountError::Refused(why) => StartError::Refused(why),
+            fault => StartError::Fault(super::told(&fault)),
+        }
+    }
+}
+
+impl From<CgroupError> for StartError {
+    fn from(e: CgroupError) -> StartError {
+        match e {
+            CgroupError::Missing(_) | CgroupError::BadParent(_) => StartError::Refused(e.to_string()),
+            CgroupError::Io { .. } => StartError::Fault(super::told(&e)),
+        }
+    }
+}

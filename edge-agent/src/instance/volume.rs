@@ -1,0 +1,135 @@
+//! Volumes: directories that outlive runs and revisions and cannot outgrow their size.
+//!
+//! Each is an ext4 image of exactly that size at `<state>/volumes/<instance>/<name>.ext4`, its blocks
+//! reserved when it is made, mounted for the run. What was weighed: a directory with accounting polls
+//! and is late; RLIMIT_FSIZE bounds a file, not their number; project quotas need a file system mounted
+//! for them. An image needs mkfs.ext4 (e2fsprogs) and the loop driver, which boards have; it costs 6 ms
+//! once, 9 ms a start, and about 5 % of its size. A writer without end gets ENOSPC and hurts nobody;
+//! outsiders who fill the disk cannot take the reserved blocks away.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use contract::Name;
+use rustix::fs::FallocateFlags;
+
+use super::mounts::{MountError, fault};
+
+/// Below this ext4 has no room for its own structures.
+const SIZE_BYTES_MIN: u64 = 2 << 20;
+
+pub fn mount(volumes: &Path, name: &Name, size_bytes: u64, target: &Path) -> Result<(), MountError> {
+    let size_bytes = size_bytes.max(SIZE_BYTES_MIN);
+    let image = volumes.join(format!("{name}.ext4"));
+    let grown = match fs::metadata(&image) {
+        Ok(found) => grow(&image, found.len(), size_bytes)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            make(volumes, name, &image, size_bytes)?;
+            false
+        }
+        Err(e) => return Err(fault(image.display().to_string())(e)),
+    };
+    refuse_if_mounted(&image)?;
+    // mount(8) finds a loop device, and detaches it when the file system goes.
+    let mut command = Command::new("mount");
+    command.args(["-t", "ext4", "-o", "loop,nosuid,nodev,noexec,noatime"]).arg(&image).arg(target);
+    run(command, "mount", "util-linux")?;
+    // Only fsck needs it, and makes it anew; a guest expects its volume to be empty at first.
+    let _ = fs::remove_dir(target.join("lost+found"));
+    if grown {
+        let mut command = Command::new(tool("resize2fs"));
+        command.arg(device_of(target)?);
+        run(command, "resize2fs", "e2fsprogs")?;
+    }
+    Ok(())
+}
+
+/// Made beside its name: an image that is there is whole.
+fn make(volumes: &Path, name: &Name, image: &Path, size_bytes: u64) -> Result<(), MountError> {
+    let tmp = volumes.join(format!(".{name}.ext4.tmp"));
+    let what = || format!("volume {name} of {} bytes in {}", size_bytes, volumes.display());
+    let made = (|| {
+        fs::create_dir_all(volumes)?;
+        reserve(&OpenOptions::new().create(true).write(true).truncate(true).open(&tmp)?, size_bytes)
+    })();
+    if let Err(e) = made {
+        let _ = fs::remove_file(&tmp);
+        return Err(fault(what())(e));
+    }
+    let mut mkfs = Command::new(tool("mkfs.ext4"));
+    // nodiscard: mkfs would give the reserved blocks back. root_owner: nobody else writes in it.
+    mkfs.args(["-q", "-F", "-m", "0", "-E", "nodiscard,root_owner=0:0", "-L"]).arg(label(name)).arg(&tmp);
+    run(mkfs, "mkfs.ext4", "e2fsprogs")?;
+    let kept = File::open(&tmp).and_then(|f| f.sync_all()).and_then(|()| fs::rename(&tmp, image));
+    kept.map_err(fault(what()))
+}
+
+/// Space is taken now, so that a full disk refuses the volume and not, some day, the write. A file
+/// system that cannot reserve gets a sparse file.
+fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(size_bytes),
+        other => Ok(other?),
+    }
+}
+
+/// A spec that asks for more gets it at its next start; one that asks for less keeps what there is.
+fn grow(image: &Path, has_bytes: u64, wants_bytes: u64) -> Result<bool, MountError> {
+    if has_bytes >= wants_bytes {
+        return Ok(false);
+    }
+    let file = OpenOptions::new().write(true).open(image);
+    let grown = file.and_then(|file| reserve(&file, wants_bytes));
+    grown.map(|()| true).map_err(fault(format!("grow {} to {wants_bytes} bytes", image.display())))
+}
+
+/// Two mounts of one image destroy it.
+fn refuse_if_mounted(image: &Path) -> Result<(), MountError> {
+    let busy = |device: &str| MountError::Fault {
+        what: format!("{} is still attached to {device}", image.display()),
+        source: io::ErrorKind::ResourceBusy.into(),
+    };
+    let Ok(devices) = fs::read_dir("/sys/block") else { return Ok(()) };
+    for device in devices.flatten() {
+        let backing = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+        if Path::new(backing.trim_end_matches('\n')) == image {
+            return Err(busy(&device.file_name().to_string_lossy()));
+        }
+    }
+    Ok(())
+}
+
+fn device_of(target: &Path) -> Result<PathBuf, MountError> {
+    let device = rustix::fs::stat(target).map(|s| s.st_dev).map_err(|e| fault(target.display().to_string())(e.into()))?;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let link = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).map_err(fault("the volume's loop device"))?;
+    Ok(Path::new("/dev").join(link.file_name().unwrap_or_default()))
+}
+
+/// At most 16 bytes; for people who look at the image.
+fn label(name: &Name) -> String {
+    name.as_str().chars().take(16).collect()
+}
+
+/// Not always in the PATH of a service.
+fn tool(name: &str) -> PathBuf {
+    let places = ["/usr/sbin", "/sbin"];
+    places.iter().map(|p| Path::new(p).join(name)).find(|p| p.exists()).unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn run(mut command: Command, name: &str, package: &str) -> Result<(), MountError> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = match output {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(MountError::Refused(format!("a volume needs {name} on this board (package {package})")));
+        }
+        other => other.map_err(fault(name))?,
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect::<String>();
+    Err(MountError::Fault { what: format!("{name} ended with {}", output.status), source: io::Error::other(said) })
+}

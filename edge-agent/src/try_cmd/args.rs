@@ -1,0 +1,239 @@
+//! What can be said about a trial, and the assignment that it means.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use contract::digest::Digest;
+use contract::quantity::{Bytes, Cpu, Duration};
+use contract::run::{ArtifactRef, Assignment, MountSource, NetworkAllowance, ResourceLimits, RunMount, RunSpec};
+use contract::spec::{NetworkMode, RestartPolicy, Runtime};
+use contract::{Attempt, InstanceId, Name, RevisionId, WorkloadKey};
+
+use crate::cgroup::Controller;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: the guest's own; 134 it trapped; 137 out of memory or killed; 128+n ended by signal n;
+125 it could not be started; 2 wrong arguments.
+
+Examples:
+  edge-agent try hello.wasm
+  edge-agent try app.wasm --env MODE=test --mount ./data:/data --memory 32Mi -- --verbose
+  edge-agent try sensor.wasm --connect broker.local:1883 --watch")]
+pub struct TryArgs {
+    /// A .wasm module or component, or code that a hub compiled for this engine
+    pub artifact: PathBuf,
+    /// What the guest gets as its arguments
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+    /// A variable of the guest's environment; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// A directory that the guest sees; may be repeated
+    #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
+    mount: Vec<String>,
+    /// Memory limit [default: what a workload gets]
+    #[arg(long, value_name = "SIZE", default_value_t = Bytes(ResourceLimits::DEFAULT.memory_bytes))]
+    memory: Bytes,
+    /// Processor limit, such as 250m or 1.5
+    #[arg(long, value_name = "CPU", default_value_t = Cpu { millis: ResourceLimits::DEFAULT.cpu_millis })]
+    cpu: Cpu,
+    /// How many processes and threads
+    #[arg(long, value_name = "N", default_value_t = ResourceLimits::DEFAULT.pids)]
+    pids: u32,
+    /// none: no sockets at all; host: what --connect and --listen name [default: host if they name any]
+    #[arg(long, value_name = "none|host")]
+    network: Option<Network>,
+    /// A place that the guest may connect to; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Vec<String>,
+    /// A port that the guest may listen on; may be repeated
+    #[arg(long, value_name = "PORT")]
+    listen: Vec<u16>,
+    /// How long a guest may take to end after Ctrl-C before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    grace: Duration,
+    /// Start again whenever the file changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Leave the run's records and say where they are
+    #[arg(long)]
+    pub keep: bool,
+    /// The hub binary that compiles .wasm files [default: `hub` beside this program, or in PATH]
+    #[arg(long, value_name = "PATH", env = "SKERRY_HUB")]
+    pub hub: Option<PathBuf>,
+    /// Go on without the limit of a cgroup controller that this kernel lacks: memory, cpu or pids
+    #[arg(long, value_name = "CONTROLLER")]
+    pub allow_missing_cgroup: Vec<Controller>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Network {
+    None,
+    Host,
+}
+
+impl TryArgs {
+    pub fn instance(&self) -> InstanceId {
+        let key = |name: &str| name.parse::<Name>().ok();
+        let stem = self.artifact.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let legal: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = key(legal.trim_matches('-')).or_else(|| key("guest")).expect("a legal name");
+        let namespace = key("try").expect("a legal name");
+        InstanceId { workload: WorkloadKey { namespace, name }, slot: 0 }
+    }
+
+    pub fn grace(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.grace.ms)
+    }
+
+    pub fn memory(&self) -> Bytes {
+        self.memory
+    }
+
+    pub fn assignment(&self, instance: &InstanceId, code: &Path) -> anyhow::Result<Assignment> {
+        let size_bytes = std::fs::metadata(code).with_context(|| code.display().to_string())?.len();
+        // Nothing is fetched and nothing compared: the digest only fills its place.
+        let digest = Digest::of(code.as_os_str().as_encoded_bytes());
+        let engine = Some(wasm::native_engine().to_string());
+        let run = RunSpec {
+            runtime: Runtime::Wasm,
+            artifact: ArtifactRef { source: digest, digest, size_bytes, engine },
+            command: Vec::new(),
+            args: self.args.clone(),
+            env: self.environment()?,
+            limits: self.limits()?,
+            network: self.network_allowance()?,
+            mounts: self.mount.iter().map(|m| mount(m)).collect::<anyhow::Result<_>>()?,
+            restart_policy: RestartPolicy::Never,
+            stop_signal: "TERM".into(),
+            stop_grace_ms: self.grace.ms,
+            healthy_after_ms: 0,
+            health_deadline_ms: 0,
+        };
+        Ok(Assignment {
+            workload: instance.workload.clone(),
+            revision: RevisionId(digest),
+            attempt: Attempt(1),
+            slots: vec![0],
+            run,
+            requires: Default::default(),
+            restarts: 0,
+        })
+    }
+
+    fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let split = |text: &String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+            _ => bail!("--env {text}: must be NAME=VALUE"),
+        };
+        self.env.iter().map(split).collect()
+    }
+
+    fn limits(&self) -> anyhow::Result<ResourceLimits> {
+        let limits = ResourceLimits {
+            cpu_millis: self.cpu.millis,
+            memory_bytes: self.memory.0,
+            pids: self.pids,
+            ..ResourceLimits::DEFAULT
+        };
+        if limits.memory_bytes < ResourceLimits::MEMORY_BYTES_MIN {
+            bail!("--memory {}: at least {}", self.memory, Bytes(ResourceLimits::MEMORY_BYTES_MIN));
+        }
+        if limits.cpu_millis < ResourceLimits::CPU_MILLIS_MIN {
+            bail!("--cpu {}: at least {}m", self.cpu, ResourceLimits::CPU_MILLIS_MIN);
+        }
+        if limits.pids < ResourceLimits::PIDS_MIN {
+            bail!("--pids {}: at least {}", self.pids, ResourceLimits::PIDS_MIN);
+        }
+        Ok(limits)
+    }
+
+    fn network_allowance(&self) -> anyhow::Result<NetworkAllowance> {
+        let lists = !self.connect.is_empty() || !self.listen.is_empty();
+        let mode = match self.network {
+            Some(Network::None) if lists => bail!("--network none contradicts --connect and --listen"),
+            Some(Network::None) => NetworkMode::None,
+            Some(Network::Host) => NetworkMode::Host,
+            None if lists => NetworkMode::Host,
+            None => NetworkMode::None,
+        };
+        Ok(NetworkAllowance { mode, connect: self.connect.clone(), listen: self.listen.clone() })
+    }
+}
+
+fn mount(text: &str) -> anyhow::Result<RunMount> {
+    let (paths, read_only) = match text.strip_suffix(":ro") {
+        Some(paths) => (paths, true),
+        None => (text, false),
+    };
+    let Some((host, guest)) = paths.split_once(':').filter(|(h, g)| !h.is_empty() && g.starts_with('/')) else {
+        bail!("--mount {text}: must be HOST:GUEST or HOST:GUEST:ro, GUEST an absolute path");
+    };
+    let host = std::fs::canonicalize(host).with_context(|| format!("--mount {text}: {host}"))?;
+    let path = host.to_str().with_context(|| format!("--mount {text}: the path is not UTF-8"))?.to_string();
+    Ok(RunMount { from: MountSource::HostPath { path }, path: guest.to_string(), read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: TryArgs,
+    }
+
+    fn parsed(line: &[&str]) -> TryArgs {
+        Cli::parse_from([&["try"], line].concat()).args
+    }
+
+    fn assigned(line: &[&str]) -> anyhow::Result<Assignment> {
+        let args = parsed(&[&["/bin/sh"], line].concat());
+        args.assignment(&args.instance(), &args.artifact)
+    }
+
+    #[test]
+    fn the_arguments_become_what_a_workload_has() {
+        let made = assigned(&[
+            "--env", "A=b=c", "--mount", "/etc:/conf:ro", "--memory", "16Mi", "--connect", "h:1", "--", "-x", "y",
+        ])
+        .unwrap();
+        assert_eq!(made.run.env["A"], "b=c");
+        assert_eq!(made.run.args, ["-x", "y"]);
+        assert_eq!(made.run.limits.memory_bytes, 16 << 20);
+        assert_eq!(made.run.network.mode, NetworkMode::Host);
+        assert_eq!(made.run.mounts[0].path, "/conf");
+        assert!(made.run.mounts[0].read_only);
+        assert_eq!(assigned(&[]).unwrap().run.limits, ResourceLimits::DEFAULT);
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        for (line, name) in [
+            (["--env", "=x"], "--env =x"),
+            (["--mount", "/etc"], "--mount /etc"),
+            (["--mount", "/etc:rel"], "--mount /etc:rel"),
+            (["--mount", "/nonexistent:/x"], "/nonexistent"),
+            (["--memory", "1Mi"], "at least 8Mi"),
+            (["--cpu", "1m"], "at least 10m"),
+            (["--pids", "1"], "at least 2"),
+        ] {
+            let text = format!("{:#}", assigned(&line).unwrap_err());
+            assert!(text.contains(name), "{line:?}: {text}");
+        }
+        assert!(assigned(&["--network", "none", "--listen", "80"]).is_err());
+    }
+
+    #[test]
+    fn any_file_name_makes_a_legal_instance() {
+        for (file, name) in [("a/My_App.v2.wasm", "my-app-v2"), ("--", "guest"), ("ü.wasm", "guest")] {
+            let args = TryArgs { artifact: file.into(), ..parsed(&["x"]) };
+            assert_eq!(args.instance().workload.name.as_str(), name);
+        }
+    }
+}
