@@ -62,7 +62,9 @@ impl Handler for Ask {
             Parameter::MessagePublishCheckAcl(session, publish) => {
                 (false, Some(HookResult::PublishAclResult(hub.on_publish(session, publish))))
             }
-            Parameter::MessagePublish(Some(session), from, publish) if matches!(from.typ(), FromType::LastWill) => {
+            Parameter::MessagePublish(Some(session), from, publish)
+                if matches!(from.typ(), FromType::LastWill) =>
+            {
                 hub.on_will(session, publish);
                 (true, given)
             }

@@ -97,7 +97,7 @@ pub struct BrokerLimits {
     /// Retained messages: a desired and a presence for each agent, and for those that are away.
     pub retained: usize,
     pub retained_bytes: usize,
-    /// Messages waiting for one agent; the oldest are dropped. Its own document and a few commands.
+    /// Messages waiting for one agent; the oldest are dropped. 60 MiB if all were of the largest.
     pub agent_queue: usize,
     /// Messages waiting for one guest or another hub.
     pub guest_queue: usize,
@@ -109,7 +109,7 @@ impl Default for BrokerLimits {
             sessions: 50_000,
             retained: 200_000,
             retained_bytes: 256 << 20,
-            agent_queue: 1_000,
+            agent_queue: 256,
             guest_queue: 20_000,
         }
     }

@@ -6,7 +6,8 @@ use super::rig::{next_inbound, next_message, presence, text};
 use super::{Rig, agent, bytes, within};
 use crate::{AgentBus, Inbound, Kind, Outgoing, PublishError, Session, SessionEvent, Topic};
 
-const MANY: usize = 300;
+/// More than any window, less than what any broker keeps for a client that reads.
+const MANY: usize = 200;
 
 fn to(name: &str, kind: Kind, text: &str) -> Outgoing {
     Outgoing::to_agent(&agent(name), kind, bytes(text), "text/plain")
