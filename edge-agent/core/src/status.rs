@@ -75,7 +75,6 @@ pub struct HubView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadView {
-    #[serde(flatten)]
     pub status: WorkloadStatus,
     /// By slot: why it is not (yet) as it should be.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
