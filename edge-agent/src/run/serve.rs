@@ -104,7 +104,8 @@ async fn go_on(follow: Follow, answer: &mut Answer) -> Result<(), String> {
     let mut follow = FollowFd(follow);
     let news = follow.0.news().map_err(|why| why.to_string())?;
     answer.progress(&text(&news)).await;
-    let mut watched = AsyncFd::register(follow).map_err(|why| why.to_string())?;
+    // SAFETY: the inotify descriptor stays open, and its own, for as long as `follow` lives.
+    let mut watched = unsafe { AsyncFd::register(follow) }.map_err(|why| why.to_string())?;
     loop {
         let mut ready = watched.readable_mut().await.map_err(|why| why.to_string())?;
         let news = ready.get_inner_mut().0.news().map_err(|why| why.to_string())?;
@@ -115,9 +116,9 @@ async fn go_on(follow: Follow, answer: &mut Answer) -> Result<(), String> {
 
 struct FollowFd(Follow);
 
-impl std::os::fd::AsFd for FollowFd {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+impl std::os::fd::AsRawFd for FollowFd {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.0.as_fd())
     }
 }
 
