@@ -5,6 +5,7 @@ mod common;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 use common::*;
 use skerry_kv::*;
@@ -156,32 +157,23 @@ fn break_it() {
     std::process::exit(10)
 }
 
-/// The file system believes in space that is not there: its image lies, with holes, on a disk that
-/// gets full. So the look for room finds enough, and the write itself fails.
+/// A write fails though there is room: the child may not make a file longer than one or two MiB.
 #[test]
-fn a_failing_disk_breaks_the_store_but_loses_nothing_acknowledged() {
-    if !may_mount("failing disk") {
-        return;
-    }
+fn a_failing_write_breaks_the_store_but_loses_nothing_acknowledged() {
     let temp = tempfile::tempdir().unwrap();
-    let small = Mount::tmpfs(&temp.path().join("small"), "12m");
-    let (image, copy) = (small.at.join("image"), temp.path().join("copy"));
-    let (mnt, acks) = (temp.path().join("mnt"), temp.path().join("acks"));
-    make_ext4(&image, 64 << 20);
-    let mounted = Mount::image(&image, &mnt);
-    let mut child = common::role("break", &[("KV_DIR", &mnt.join("state")), ("KV_ACKS", &acks)]);
-    let said = stderr_of(&mut child);
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(10), "{said}");
+    let (dir, acks) = (temp.path().join("state"), temp.path().join("acks"));
+    let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" --exact role --nocapture --test-threads=1";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+    command.env("KV_ROLE", "break").env("KV_DIR", &dir).env("KV_ACKS", &acks);
+    let out = command.output().unwrap();
+    assert_eq!(out.status.code(), Some(10), "{}", String::from_utf8_lossy(&out.stderr));
     let acked = fs::read(&acks).unwrap().chunks_exact(8).next_back().map(|n| n.try_into().unwrap());
     let acked = acked.map_or(0, u64::from_le_bytes);
-    copy_sparse(&image, &copy);
-    drop(mounted);
-    let _mounted = Mount::image(&copy, &mnt);
-    let (kv, opened) = SledKv::open_or_set_aside(&mnt.join("state"), &options()).unwrap();
+    let (kv, opened) = SledKv::open_or_set_aside(&dir, &options()).unwrap();
     assert_eq!(opened, Opened::Existing);
     let number = u64::from_le_bytes(kv.get(b"number").unwrap().unwrap().try_into().unwrap());
-    assert!(acked > 200 && (number == acked || number == acked + 1), "{acked} acknowledged, {number} found");
+    assert!(acked > 50 && (number == acked || number == acked + 1), "{acked} acknowledged, {number} found");
     has_exactly(&kv, number);
-    println!("failing disk: {acked} acknowledged, {number} found");
+    println!("failing write: {acked} acknowledged, {number} found");
 }
