@@ -26,7 +26,8 @@ fn work() -> Result<String, String> {
     let [_, input, output, rest @ ..] = args.as_slice() else {
         return Err("wasm-compile IN.wasm OUT.cwasm [TARGET]".into());
     };
-    let target = rest.first().map_or(Ok(native_target()), |t| t.parse::<Target>()).map_err(|e| e.to_string())?;
+    let target =
+        rest.first().map_or(Ok(native_target()), |t| t.parse::<Target>()).map_err(|e| e.to_string())?;
     limits::apply(
         number("MEMORY_BYTES", limits::MEMORY_BYTES_DEFAULT)?,
         number("CPU_SECS", limits::CPU_SECS_DEFAULT)?,

@@ -112,7 +112,10 @@ fn refusals_name_the_import_and_what_is_right() {
             r#"(module (import "wasi_snapshot_preview1" "fd_wrte" (func)) (func (export "_start")))"#,
             &["`wasi_snapshot_preview1.fd_wrte`", "no such function"],
         ),
-        (r#"(module (import "env" "memory" (memory 1)) (func (export "_start")))"#, &["`env.memory`", "own memory"]),
+        (
+            r#"(module (import "env" "memory" (memory 1)) (func (export "_start")))"#,
+            &["`env.memory`", "own memory"],
+        ),
         (r#"(module (func (export "_initialize")))"#, &["reactor", "main function"]),
         (r#"(module (func (export "main")))"#, &["`_start`"]),
         (

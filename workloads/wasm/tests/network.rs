@@ -165,7 +165,8 @@ fn the_sensor_publishes_and_survives_its_broker() {
     let preopen = Preopen { host_dir: dir.path().into(), guest_path: "/sensor".into(), read_only: true };
     let args =
         ["--broker", &broker, "--file", "/sensor/value", "--topic", "t", "--qos", "1", "--interval", "10"];
-    let sensor = guest("sensor").args(&args).args(&["--count", "4"]).connect(&[&broker]).preopen(preopen).spawn();
+    let sensor =
+        guest("sensor").args(&args).args(&["--count", "4"]).connect(&[&broker]).preopen(preopen).spawn();
 
     let (mut first, _) = listener.accept().unwrap();
     assert_eq!(serve_readings(&mut first, 2), ["t=21.5", "t=21.5"]);

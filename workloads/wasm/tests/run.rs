@@ -48,7 +48,10 @@ fn traps_are_told_by_name_and_place() {
     assert_eq!(trap("div0").1, "wasm trap: integer divide by zero");
     assert_eq!(trap("recurse").1, "wasm trap: call stack exhausted");
     let (name, message, backtrace) = trap("wild");
-    assert_eq!((name.as_str(), message.as_str()), ("MemoryOutOfBounds", "wasm trap: out of bounds memory access"));
+    assert_eq!(
+        (name.as_str(), message.as_str()),
+        ("MemoryOutOfBounds", "wasm trap: out of bounds memory access")
+    );
     assert!(backtrace.len() == 2 && backtrace[0].contains("inner"), "{backtrace:?}");
     assert_eq!(trap("recurse").2.len(), skerry_wasm::spec::BACKTRACE_FRAMES_MAX);
     assert_eq!(trap("start_traps").0, "UnreachableCodeReached");
@@ -142,6 +145,9 @@ fn what_does_not_load_says_why() {
     std::fs::write(&file, guests::sample("hello")).unwrap();
     let (stage, message) = failure(guest("hello").module(&file));
     assert!(stage == Stage::Load && message.contains("not code compiled by the hub"), "{message}");
+
+    let (stage, message) = failure(guest("bad_link"));
+    assert!(stage == Stage::Link && message.contains("fd_write"), "{message}");
 
     let (stage, message) = failure(guest("empty.pulley64"));
     assert_eq!(stage, Stage::Load);

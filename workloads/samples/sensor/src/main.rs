@@ -123,6 +123,8 @@ fn qos(value: &str) -> Qos {
 
 fn usage(problem: &str) -> ! {
     eprintln!("{problem}");
-    eprintln!("sensor --broker HOST:PORT --file PATH [--topic T] [--interval MS] [--qos 0|1] [--id ID] [--count N]");
+    eprintln!(
+        "sensor --broker HOST:PORT --file PATH [--topic T] [--interval MS] [--qos 0|1] [--id ID] [--count N]"
+    );
     exit(2)
 }

@@ -4,9 +4,7 @@
 //! be invalid (the compiler says so), but what is refused here gets an answer that names the import
 //! and what would be right, which a linker error on a board at night does not.
 
-use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, Parser, Payload, TypeRef,
-};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, Parser, Payload, TypeRef};
 
 use super::names::{self, Unknown};
 

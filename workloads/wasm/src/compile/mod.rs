@@ -28,8 +28,7 @@ pub enum CompileError {
 /// Compiles a module or component. The result loads on [`Target::engine_id`] and nowhere else.
 pub fn compile(bytes: &[u8], target: Target) -> Result<Vec<u8>, CompileError> {
     let kind = inspect(bytes)?.kind;
-    let engine =
-        engine(target).map_err(|e| CompileError::Engine { target, message: format!("{e:#}") })?;
+    let engine = engine(target).map_err(|e| CompileError::Engine { target, message: format!("{e:#}") })?;
     let compiled = match kind {
         Kind::Module => engine.precompile_module(bytes),
         Kind::Component => engine.precompile_component(bytes),

@@ -113,7 +113,9 @@ pub(super) fn check_preview2(name: &str) -> Result<(), Unknown> {
         i if i.starts_with("wasi:http/") => {
             "wasi:http is not offered yet; use wasi:sockets (plain TCP) within network.connect"
         }
-        i if i.starts_with("wasi:") => "of WASI 0.2 boards offer cli, clocks, filesystem, io, random and sockets",
+        i if i.starts_with("wasi:") => {
+            "of WASI 0.2 boards offer cli, clocks, filesystem, io, random and sockets"
+        }
         _ => "a component may only import WASI 0.2; compose what is missing into it (wac plug)",
     }))
 }

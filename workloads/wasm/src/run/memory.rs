@@ -20,7 +20,7 @@ const INSTANCES_MAX: usize = 256;
 pub(super) struct Meter(Arc<Mutex<Count>>);
 
 struct Count {
-    use_: MemoryUse,
+    used: MemoryUse,
     now_bytes: u64,
     /// The growth that was allowed last, until the next: wasmtime may still fail it.
     last_bytes: u64,
@@ -28,8 +28,8 @@ struct Count {
 
 impl Meter {
     pub(super) fn new(limit_bytes: u64) -> Self {
-        let use_ = MemoryUse { limit_bytes, ..MemoryUse::default() };
-        Meter(Arc::new(Mutex::new(Count { use_, now_bytes: 0, last_bytes: 0 })))
+        let used = MemoryUse { limit_bytes, ..MemoryUse::default() };
+        Meter(Arc::new(Mutex::new(Count { used, now_bytes: 0, last_bytes: 0 })))
     }
 
     pub(super) fn limiter(&self) -> Limiter {
@@ -37,7 +37,7 @@ impl Meter {
     }
 
     pub(super) fn used(&self) -> MemoryUse {
-        self.lock().use_
+        self.lock().used
     }
 
     /// What to say when a start failed for want of memory.
@@ -63,15 +63,15 @@ impl Limiter {
     fn grow(&mut self, more_bytes: u64) -> bool {
         let mut count = self.0.lock();
         let wanted = count.now_bytes.saturating_add(more_bytes);
-        if wanted > count.use_.limit_bytes {
-            count.use_.denied += 1;
-            count.use_.denied_bytes = wanted;
+        if wanted > count.used.limit_bytes {
+            count.used.denied += 1;
+            count.used.denied_bytes = wanted;
             count.last_bytes = 0;
             return false;
         }
         count.now_bytes = wanted;
         count.last_bytes = more_bytes;
-        count.use_.peak_bytes = count.use_.peak_bytes.max(wanted);
+        count.used.peak_bytes = count.used.peak_bytes.max(wanted);
         true
     }
 

@@ -15,6 +15,8 @@ mod wasi;
 
 pub use output::{Output, Sink, Stream};
 
+use std::io::Write;
+
 use tokio::runtime::Builder;
 use wasmtime::{Engine, Precompiled};
 
@@ -65,6 +67,8 @@ pub unsafe fn run_with(cfg: &RunConfig, output: &Output, on_start: impl FnOnce()
     // SAFETY: the caller's promise, passed on unchanged.
     let exit = unsafe { start(cfg, output, &memory, on_start) };
     let exit = exit.unwrap_or_else(|f| Exit::Failed { stage: f.stage, message: f.message });
+    // The guest's last line may lack its end and so still wait in our buffer.
+    let _ = std::io::stdout().flush();
     Ended { exit, memory: memory.used() }
 }
 
@@ -92,7 +96,9 @@ unsafe fn start(
         // SAFETY: the caller's promise, passed on unchanged.
         unsafe {
             match kind {
-                Precompiled::Module => module::run_module(&engine, cfg, output, memory, network, on_start).await,
+                Precompiled::Module => {
+                    module::run_module(&engine, cfg, output, memory, network, on_start).await
+                }
                 Precompiled::Component => {
                     module::run_component(&engine, cfg, output, memory, network, on_start).await
                 }

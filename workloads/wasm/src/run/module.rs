@@ -1,5 +1,7 @@
 //! Loads, links and starts: a preview 1 module or a preview 2 component.
 
+use std::io::Write;
+
 use wasmtime::component::{Component, Linker as ComponentLinker};
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
@@ -23,7 +25,9 @@ pub(super) async unsafe fn run_module(
     on_start: impl FnOnce(),
 ) -> Result<Exit, Failure> {
     if !network.is_empty() {
-        eprintln!(
+        // Not eprintln!: that panics where stderr is closed.
+        let _ = writeln!(
+            std::io::stderr(),
             "skerry: network: a preview 1 module cannot open sockets; build a component (wasm32-wasip2)"
         );
     }
@@ -42,9 +46,8 @@ pub(super) async unsafe fn run_module(
         Err(e) if exit::is_guest(&e) => return Ok(exit::of_error(&e)),
         Err(e) => return Err(instantiate_failure(memory, &e)),
     };
-    let entry = instance
-        .get_typed_func::<(), ()>(&mut store, "_start")
-        .map_err(Failure::wasm(Stage::Instantiate))?;
+    let entry =
+        instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(Failure::wasm(Stage::Instantiate))?;
     on_start();
     let ended = entry.call_async(&mut store, ()).await;
     Ok(ended.map_or_else(|e| exit::of_error(&e), |()| Exit::Code(0)))

@@ -108,7 +108,10 @@ impl HostResolveAddressStream for View<'_> {
         Ok(next)
     }
 
-    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         self.inner.subscribe(stream)
     }
 

@@ -265,7 +265,9 @@ mod tests {
 
     #[test]
     fn bad_rules_are_named() {
-        for bad in ["broker", "broker:", "broker:0", ":1883", "::1:80", "[::1:80", "a b:1", "http://x:80", "*:1"] {
+        for bad in
+            ["broker", "broker:", "broker:0", ":1883", "::1:80", "[::1:80", "a b:1", "http://x:80", "*:1"]
+        {
             let network = Network { connect: vec![bad.into()], ..Network::default() };
             assert_eq!(Rules::parse(&network).err(), Some(BadRule::Connect(bad.into())), "{bad}");
         }

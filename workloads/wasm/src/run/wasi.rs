@@ -42,7 +42,11 @@ impl WasiView for ComponentState {
 }
 
 /// Clocks and random numbers are the host's; everything else is what `cfg` lists.
-pub(super) fn builder(cfg: &RunConfig, output: &Output, network: Option<&Rules>) -> Result<WasiCtxBuilder, Failure> {
+pub(super) fn builder(
+    cfg: &RunConfig,
+    output: &Output,
+    network: Option<&Rules>,
+) -> Result<WasiCtxBuilder, Failure> {
     let mut wasi = WasiCtxBuilder::new();
     // First of all: directories take over the setting when they are added.
     wasi.allow_blocking_current_thread(true);

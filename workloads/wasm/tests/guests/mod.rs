@@ -49,6 +49,11 @@ pub const GUESTS: &[(&str, &str)] = &[
         "start_traps",
         r#"(module (memory (export "memory") 1) (func (export "_start")) (func $s unreachable) (start $s))"#,
     ),
+    (
+        "bad_link",
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param f64)))
+             (memory (export "memory") 1) (func (export "_start")))"#,
+    ),
     ("echo", ECHO),
     ("create", CREATE),
     ("command", COMMAND),
