@@ -36,7 +36,12 @@ fn main() -> ExitCode {
 
 fn serve(args: &ServeArgs) -> ExitCode {
     // Times are the journal's to add; a hub in a terminal is read as it happens.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(false).without_time().init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .without_time()
+        .init();
     let served = failpoint::arm().map_err(anyhow::Error::msg).and_then(|()| serve::main(args));
     told(served, serve::exit::REFUSED_TO_START)
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use contract::manifest::{self, Object, Problem};
 use contract::spec::Workload;
@@ -89,7 +88,8 @@ fn refused(code: Code, errors: Vec<Refusal>, objects: &[Object]) -> ApiError {
 
 fn locate(refusal: Refusal, objects: &[Object]) -> Detail {
     let source = refusal.workload.as_ref().and_then(|key| {
-        let about = |object: &&Object| matches!(object, Object::Workload(workload, _) if workload.key() == *key);
+        let about =
+            |object: &&Object| matches!(object, Object::Workload(workload, _) if workload.key() == *key);
         objects.iter().find(about).map(Object::source)
     });
     match source {
@@ -111,9 +111,9 @@ fn versions(text: &str) -> Result<BTreeMap<WorkloadKey, Version>, ApiError> {
     text.split(',').map(|part| one(part.trim()).ok_or_else(wrong)).collect()
 }
 
-/// For clients that ask before they send.
-pub async fn schema(_: HeaderMap) -> (StatusCode, Json<serde_json::Value>) {
-    (StatusCode::OK, Json(manifest::schema()))
+/// Of one manifest document, for editors.
+pub async fn schema() -> Json<serde_json::Value> {
+    Json(manifest::schema())
 }
 
 #[cfg(test)]

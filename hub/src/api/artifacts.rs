@@ -12,7 +12,8 @@ use contract::message::Compiled;
 use http_body_util::BodyExt as _;
 use hub_core::Core;
 use hub_core::api;
-use hub_core::record::{ArtifactKind, CompiledRecord};
+use hub_core::record::ArtifactKind;
+use hub_core::view::{ArtifactView, CompiledView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -94,25 +95,45 @@ pub async fn remove(State(app): State<App>, P(reference): P<String>) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Everything that this hub has compiled.
-pub fn compiled(core: &Core) -> impl Iterator<Item = Compiled> + '_ {
-    core.artifacts().iter().flat_map(|(source, record)| {
-        record.compiled.iter().filter_map(|(engine, compiled)| match compiled {
-            CompiledRecord::Ready { digest, size_bytes } => Some(Compiled {
-                source: *source,
-                engine: engine.clone(),
-                digest: *digest,
-                size_bytes: *size_bytes,
-            }),
-            CompiledRecord::Failed { .. } => None,
-        })
+#[derive(Serialize)]
+pub struct ArtifactList {
+    /// Where `watch` may go on from.
+    seq: u64,
+    items: Vec<ArtifactView>,
+}
+
+pub async fn list(State(app): State<App>) -> Result<Json<ArtifactList>, ApiError> {
+    let ring = app.ring.clone();
+    Ok(Json(app.hub.look(move |core, _| ArtifactList { seq: ring.newest(), items: core.artifacts() }).await?))
+}
+
+pub async fn get(State(app): State<App>, P(reference): P<String>) -> Result<Json<ArtifactView>, ApiError> {
+    let missing = ApiError::not_found(format!("no artefact '{reference}'"));
+    let found = app.hub.look(move |core, _| core.artifact(&reference)).await?;
+    found.map(Json).ok_or(missing)
+}
+
+/// What was compiled from one artefact.
+pub fn compiled(artifact: &ArtifactView) -> impl Iterator<Item = Compiled> + '_ {
+    artifact.compiled.iter().filter_map(|(engine, compiled)| match compiled {
+        CompiledView::Ready { digest, size_bytes } => Some(Compiled {
+            source: artifact.digest,
+            engine: engine.clone(),
+            digest: *digest,
+            size_bytes: *size_bytes,
+        }),
+        _ => None,
     })
 }
 
 /// Every blob that a record names.
-pub fn referenced(core: &Core) -> BTreeSet<Digest> {
-    let compiled = compiled(core).map(|compiled| compiled.digest);
-    core.artifacts().keys().copied().chain(compiled).collect()
+fn referenced(core: &Core) -> BTreeSet<Digest> {
+    let mut names = BTreeSet::new();
+    for artifact in core.artifacts() {
+        names.insert(artifact.digest);
+        names.extend(compiled(&artifact).map(|compiled| compiled.digest));
+    }
+    names
 }
 
 /// Remove what nobody names any more; run whenever a record has gone, and at start.

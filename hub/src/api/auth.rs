@@ -37,7 +37,9 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
             "the token is not this hub's"
         }
         Some(_) => "the Authorization header is not 'Bearer <token>'",
-        None => "no token: send 'Authorization: Bearer <token>'; it stands in the file 'token' of the hub's data directory",
+        None => {
+            "no token: send 'Authorization: Bearer <token>'; it stands in the file 'token' of the hub's data directory"
+        }
     };
     ApiError::new(Code::Unauthorized, message).into_response()
 }

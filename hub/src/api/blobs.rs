@@ -5,9 +5,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use contract::Digest;
 use contract::codec::{self, Kind};
 use contract::message::Compiled;
-use contract::Digest;
 use hub_core::Core;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -73,7 +73,9 @@ pub async fn get(
 
 /// One range is served as such; several, or what cannot be read, as the whole (RFC 9110 §14.2).
 fn part(headers: &HeaderMap, etag: &str, size: u64) -> Part {
-    let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else { return Part::Whole };
+    let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else {
+        return Part::Whole;
+    };
     // A range of another content would be worse than none.
     if headers.get(header::IF_RANGE).is_some_and(|wanted| wanted != etag) {
         return Part::Whole;
@@ -121,15 +123,21 @@ pub async fn statement(
             && source.is_none_or(|source| source == compiled.source)
             && query.engine.as_ref().is_none_or(|engine| *engine == compiled.engine)
     };
-    let found = app.hub.look(move |core, _| find(core, fits)).await?;
-    let compiled = found.ok_or_else(|| ApiError::not_found(format!("nothing was compiled to {digest} for that")))?;
+    let found = app.hub.look(move |core, _| find(core, source, fits)).await?;
+    let compiled =
+        found.ok_or_else(|| ApiError::not_found(format!("nothing was compiled to {digest} for that")))?;
     let sealed = codec::seal(Kind::Compiled, &compiled, Some(&app.key));
     let sealed = sealed.map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, codec::PLAIN)], sealed).into_response())
 }
 
-fn find(core: &Core, fits: impl Fn(&Compiled) -> bool) -> Option<Compiled> {
-    super::artifacts::compiled(core).find(|compiled| fits(compiled))
+fn find(core: &Core, source: Option<Digest>, fits: impl Fn(&Compiled) -> bool) -> Option<Compiled> {
+    let artifacts = match source {
+        // Agents always say it: one look instead of a search.
+        Some(source) => core.artifact(&source.to_string()).into_iter().collect(),
+        None => core.artifacts(),
+    };
+    artifacts.iter().flat_map(super::artifacts::compiled).find(|compiled| fits(compiled))
 }
 
 #[cfg(test)]

@@ -34,13 +34,15 @@ pub struct WorkloadDiff {
 }
 
 pub async fn diff(State(app): State<App>, Body(text): Body) -> Result<Json<Diffs>, ApiError> {
-    let given: Vec<Workload> = apply::read(text).await?.into_iter().map(|Object::Workload(w, _)| *w).collect();
+    let given: Vec<Workload> =
+        apply::read(text).await?.into_iter().map(|Object::Workload(w, _)| *w).collect();
     let keys: Vec<_> = given.iter().map(Workload::key).collect();
     let present = app.hub.look(move |core, _| {
-        let manifest = |key| core.workload(key).map(|record| record.manifest.clone());
+        let manifest = |key| core.workload(key).map(|view| view.manifest);
         keys.iter().map(manifest).collect::<Vec<Option<Workload>>>()
     });
-    let items = present.await?.into_iter().zip(given).map(|(present, given)| compare(present, &given)).collect();
+    let items =
+        present.await?.into_iter().zip(given).map(|(present, given)| compare(present, &given)).collect();
     Ok(Json(Diffs { items }))
 }
 
@@ -92,6 +94,9 @@ mod tests {
         assert_eq!(change, ChangeKind::Changed);
         assert!(text.contains("-    memory: 32Mi\n+    memory: 64Mi\n"), "{text}");
         let (change, text) = kind(None, &changed);
-        assert!(change == ChangeKind::Created && text.starts_with("--- /dev/null\n+++ default/a\n"), "{text}");
+        assert!(
+            change == ChangeKind::Created && text.starts_with("--- /dev/null\n+++ default/a\n"),
+            "{text}"
+        );
     }
 }

@@ -47,7 +47,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 fn body_error(e: &BytesRejection) -> ApiError {
-    let code = if e.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Invalid };
+    let code =
+        if e.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Invalid };
     ApiError::new(code, format!("body: {}", e.body_text()))
 }
 
@@ -71,7 +72,9 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<Version>, ApiError> {
         return Ok(None);
     }
     let version = text.trim_matches('"').parse().map(Version);
-    version.map(Some).map_err(|_| ApiError::invalid("If-Match is not a version: write \"12\", with the quotes"))
+    version
+        .map(Some)
+        .map_err(|_| ApiError::invalid("If-Match is not a version: write \"12\", with the quotes"))
 }
 
 pub fn etag(version: Version) -> String {

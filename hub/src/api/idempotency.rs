@@ -59,9 +59,10 @@ impl Answers {
             Some(Entry::InProgress(other) | Entry::Done { request: other, .. }) if *other != request => {
                 Err(ApiError::invalid("this Idempotency-Key was used for another request; make a new one"))
             }
-            Some(Entry::InProgress(_)) => {
-                Err(ApiError::new(Code::Unavailable, "the first request with this Idempotency-Key is not done yet"))
-            }
+            Some(Entry::InProgress(_)) => Err(ApiError::new(
+                Code::Unavailable,
+                "the first request with this Idempotency-Key is not done yet",
+            )),
             Some(Entry::Done { answer, .. }) => Ok(Begun::Again(answer.clone())),
             None if kept.by_key.len() >= KEPT_MAX + super::super::serve::handle::ASKS_MAX => {
                 Err(ApiError::new(Code::Unavailable, "too many requests are in progress"))
@@ -122,9 +123,9 @@ async fn keyed(app: &App, key: &HeaderValue, request: Request, next: Next) -> Re
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
     let key = key.ok_or_else(|| ApiError::invalid("Idempotency-Key: 1 to 128 visible characters"))?;
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MANIFEST_BYTES_MAX)
-        .await
-        .map_err(|_| ApiError::new(Code::TooLarge, format!("body: at most {MANIFEST_BYTES_MAX} bytes are taken")))?;
+    let body = to_bytes(body, MANIFEST_BYTES_MAX).await.map_err(|_| {
+        ApiError::new(Code::TooLarge, format!("body: at most {MANIFEST_BYTES_MAX} bytes are taken"))
+    })?;
     let head = format!("{} {}\n", parts.method, parts.uri);
     let fingerprint = Digest::of(&[head.as_bytes(), &body].concat());
     let turn = match app.answers.begin(key, fingerprint)? {

@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::response::Response;
 use contract::message::{CommandOp, LogQuery, ReplyBody};
 use contract::quantity::Duration;
-use contract::time::Millis;
+use contract::time::{Millis, Now};
 use contract::{AgentId, InstanceId};
+use hub_core::Core;
 use hub_core::api::{Answer, Request};
+use hub_core::view::InstanceFilter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -20,6 +22,7 @@ use super::extract::Q;
 use super::lines::Lines;
 use super::sse::{self, Closed, Feed};
 use super::tickets::Ticket;
+use super::workloads::Wanted;
 use crate::serve::handle::{Exchange, Said};
 
 /// Instances of one request: each holds a command at its agent, which takes 16.
@@ -32,12 +35,13 @@ const FOLLOW_DEADLINE_MS: Millis = 12 * 3_600_000;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogsQuery {
-    pub namespace: Option<String>,
-    pub workload: Option<String>,
-    pub slot: Option<u32>,
-    pub agent: Option<String>,
-    /// Labels of the workload: `k=v,k2=v2`.
-    pub selector: Option<String>,
+    namespace: Option<String>,
+    /// A name within `namespace` (default when absent), or `<namespace>/<name>`.
+    workload: Option<String>,
+    slot: Option<u32>,
+    agent: Option<String>,
+    /// Labels of the workload: `k=v,k2!=v2,k3,!k4`.
+    selector: Option<String>,
     /// The last n lines of each instance.
     tail: Option<u32>,
     /// Only lines younger than this: `10m`.
@@ -76,13 +80,16 @@ pub struct Source {
 pub async fn logs(State(app): State<App>, Q(query): Q<LogsQuery>) -> Result<Response, ApiError> {
     let since = query.since.as_deref().map(|text| text.parse::<Duration>()).transpose();
     let since_ms = since.map_err(|e| ApiError::invalid(format!("since: {e}")))?.map(|since| since.ms);
-    let filter = super::workloads::InstanceFilter::from_logs(&query)?;
-    let sources = app.hub.look(move |core, now| super::workloads::log_sources(core, now, &filter)).await?;
+    let (filter, slot) = (query.filter()?, query.slot);
+    let sources = app.hub.look(move |core, now| sources(core, now, &filter, slot)).await?;
     if sources.is_empty() {
         return Err(ApiError::not_found("no instance matches; hub get instances lists them"));
     }
     if sources.len() > INSTANCES_MAX {
-        let message = format!("{} instances match; at most {INSTANCES_MAX} are asked at once: narrow it", sources.len());
+        let message = format!(
+            "{} instances match; at most {INSTANCES_MAX} are asked at once: narrow it",
+            sources.len()
+        );
         return Err(ApiError::invalid(message));
     }
     let ask = move |source: &Source| LogQuery {
@@ -95,6 +102,25 @@ pub async fn logs(State(app): State<App>, Q(query): Q<LogsQuery>) -> Result<Resp
     let asked: VecDeque<(Source, LogQuery)> = sources.into_iter().map(|s| (s.clone(), ask(&s))).collect();
     let stop = app.stop.clone();
     Ok(sse::respond(stop, move |feed| merge(app, feed, asked)))
+}
+
+impl LogsQuery {
+    fn filter(&self) -> Result<InstanceFilter, ApiError> {
+        let wanted = Wanted {
+            namespace: self.namespace.clone(),
+            workload: self.workload.clone(),
+            selector: self.selector.clone(),
+            agent: self.agent.clone(),
+        };
+        wanted.filter()
+    }
+}
+
+/// What is leaving has lines too: often the ones that say why.
+fn sources(core: &Core, now: Now, filter: &InstanceFilter, slot: Option<u32>) -> Vec<Source> {
+    let views = core.instances(now, filter).into_iter();
+    let wanted = views.filter(|view| slot.is_none_or(|slot| slot == view.instance.slot));
+    wanted.map(|view| Source { instance: view.instance, agent: view.agent }).collect()
 }
 
 /// All at once; the client sees lines in the order in which they arrive.

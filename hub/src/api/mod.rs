@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::ArtifactStore;
 use crate::compile::Workers;
+use crate::data::DataDir;
 use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
@@ -49,6 +50,7 @@ const REQUEST_WAIT_MAX: Duration = Duration::from_secs(60);
 /// What every handler may reach. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
+    pub data: Arc<DataDir>,
     pub hub: Handle,
     pub ring: Ring,
     pub artifacts: ArtifactStore,
@@ -72,6 +74,7 @@ pub struct Identity {
 impl App {
     #[allow(clippy::too_many_arguments, reason = "made once, from what stands side by side there")]
     pub fn new(
+        data: Arc<DataDir>,
         hub: Handle,
         ring: Ring,
         artifacts: ArtifactStore,
@@ -83,7 +86,7 @@ impl App {
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
         let (tickets, answers) = Default::default();
-        App { hub, ring, artifacts, workers, tickets, answers, token, key, identity, stop }
+        App { data, hub, ring, artifacts, workers, tickets, answers, token, key, identity, stop }
     }
 }
 

@@ -66,8 +66,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     if route.guard == Guard::Change {
         let description = "The same key gives the same answer, and is done once.";
         let schema = json!({"type": "string", "maxLength": 128});
-        parameters
-            .push(json!({"name": "Idempotency-Key", "in": "header", "description": description, "schema": schema}));
+        parameters.push(
+            json!({"name": "Idempotency-Key", "in": "header", "description": description, "schema": schema}),
+        );
     }
     let mut operation = json!({"summary": route.summary, "responses": responses});
     if !parameters.is_empty() {
@@ -89,12 +90,15 @@ fn body(content: &Content, generator: &mut SchemaGenerator) -> Value {
 
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})).collect()
+    names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect()
 }
 
 /// The fields of a query's type, one parameter each.
 fn query_parameters(schema: Schema, generator: &SchemaGenerator) -> Vec<Value> {
-    let reference = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next()).map(str::to_string);
+    let reference =
+        schema.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next()).map(str::to_string);
     let whole = match reference {
         Some(name) => generator.definitions().get(&name).cloned().unwrap_or_default(),
         None => schema.to_value(),
@@ -103,7 +107,8 @@ fn query_parameters(schema: Schema, generator: &SchemaGenerator) -> Vec<Value> {
     let fields = whole["properties"].as_object().cloned().unwrap_or_default();
     let one = |(name, mut schema): (String, Value)| {
         let description = schema.as_object_mut().and_then(|s| s.remove("description")).unwrap_or_default();
-        let mut parameter = json!({"name": name, "in": "query", "required": required(&name), "schema": schema});
+        let mut parameter =
+            json!({"name": name, "in": "query", "required": required(&name), "schema": schema});
         if !description.is_null() {
             parameter["description"] = description;
         }
@@ -129,7 +134,8 @@ mod tests {
         }
         let routes = routes::all();
         let methods: usize = routes.iter().map(|route| route.method.split(' ').count()).sum();
-        let described: usize = document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+        let described: usize =
+            document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
         assert_eq!(described, methods);
         for route in routes {
             assert!(!route.summary.is_empty(), "{} {}", route.method, route.path);

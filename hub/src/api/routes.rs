@@ -86,3 +86,135 @@ impl Route {
 pub fn error_schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<ErrorBody>()
 }
+
+const JSON: &str = "application/json";
+const JSON_SCHEMA: &str = "application/schema+json";
+const EVENT_STREAM: &str = "text/event-stream";
+const YAML: &str = "application/yaml";
+const BYTES: &str = "application/octet-stream";
+
+/// The table.
+pub fn all() -> Vec<Route> {
+    let mut all = changing();
+    all.extend(looking());
+    all.extend(streaming());
+    all.extend(open());
+    all
+}
+
+fn changing() -> Vec<Route> {
+    use Guard::{Change, Push};
+    vec![
+        route("POST", "/v1/apply", Change, post(apply::apply))
+            .says("Make the fleet run what a manifest says: all of it or nothing")
+            .query::<apply::ApplyQuery>()
+            .takes_raw(YAML)
+            .raw(JSON),
+        route("DELETE", "/v1/workloads/{namespace}/{name}", Change, delete(workloads::delete))
+            .says("Stop a workload everywhere and forget it; honours If-Match")
+            .raw(JSON),
+        route("POST", "/v1/workloads/{namespace}/{name}/scale", Change, post(workloads::scale))
+            .says("Change how many run; honours If-Match")
+            .takes::<workloads::Scale>()
+            .raw(JSON),
+        route("POST", "/v1/workloads/{namespace}/{name}/restart", Change, post(workloads::restart))
+            .says("Restart every instance; tries a revision again that fell back")
+            .raw(JSON),
+        route("DELETE", "/v1/agents/{agent}", Change, delete(agents::remove))
+            .says("Forget an agent that is gone for good")
+            .raw(JSON),
+        route("DELETE", "/v1/artifacts/{reference}", Change, delete(artifacts::remove))
+            .says("Remove an artefact by digest, or one tag of it by name:tag")
+            .status(204),
+        route("POST", "/v1/restore/accept", Change, post(status::accept_restore))
+            .says("After a restore: go on from above everything the fleet has seen")
+            .takes::<status::Accept>()
+            .raw(JSON),
+        route("POST", "/v1/artifacts", Push, post(artifacts::push))
+            .says("Push a WebAssembly module or component")
+            .query::<artifacts::PushQuery>()
+            .takes_raw(BYTES)
+            .status(201)
+            .json::<artifacts::Pushed>(),
+    ]
+}
+
+fn looking() -> Vec<Route> {
+    use Guard::Read;
+    vec![
+        route("POST", "/v1/diff", Read, post(diff::diff))
+            .says("What an apply would change, as text")
+            .takes_raw(YAML)
+            .json::<diff::Diffs>(),
+        route("GET", "/v1/workloads", Read, get(workloads::list))
+            .says("Workloads, and how far each is")
+            .query::<workloads::ListQuery>()
+            .raw(JSON),
+        route("GET", "/v1/workloads/{namespace}/{name}", Read, get(workloads::get))
+            .says("One workload; its ETag is its version")
+            .raw(JSON),
+        route("GET", "/v1/workloads/{namespace}/{name}/describe", Read, get(workloads::describe))
+            .says("Everything about one workload: where it runs, where not and why, and what happened")
+            .raw(JSON),
+        route("GET", "/v1/instances", Read, get(workloads::instances))
+            .says("Running copies, as their agents last told, and how sure that is")
+            .query::<workloads::Wanted>()
+            .raw(JSON),
+        route("GET", "/v1/agents", Read, get(agents::list))
+            .says("The fleet")
+            .query::<agents::AgentsQuery>()
+            .raw(JSON),
+        route("GET", "/v1/agents/{agent}", Read, get(agents::get)).says("One agent").raw(JSON),
+        route("GET", "/v1/artifacts", Read, get(artifacts::list))
+            .says("What was pushed, and for whom it is compiled")
+            .raw(JSON),
+        route("GET", "/v1/artifacts/{reference}", Read, get(artifacts::get))
+            .says("One artefact, by digest or name:tag")
+            .raw(JSON),
+        route("GET", "/v1/events", Read, get(events::list))
+            .says("What happened lately")
+            .query::<events::EventsQuery>()
+            .raw(JSON),
+        route("GET", "/v1/status", Read, get(status::status)).says("The hub itself").raw(JSON),
+        route("GET", "/v1/schema", Read, get(apply::schema))
+            .says("The JSON Schema of a manifest")
+            .raw(JSON_SCHEMA),
+    ]
+}
+
+fn streaming() -> Vec<Route> {
+    use Guard::Read;
+    vec![
+        route("GET", "/v1/watch", Read, get(watch::watch))
+            .says("Changes as they happen: events ready, change and gone; resumes by Last-Event-ID")
+            .query::<watch::WatchQuery>()
+            .raw(EVENT_STREAM),
+        route("GET", "/v1/logs", Read, get(logs::logs))
+            .says("Lines of instances, from their boards: events line, error and end")
+            .query::<logs::LogsQuery>()
+            .raw(EVENT_STREAM),
+    ]
+}
+
+fn open() -> Vec<Route> {
+    use Guard::{Open, Ticket};
+    vec![
+        route("GET HEAD", "/v1/blobs/{digest}", Open, get(blobs::get))
+            .says("The bytes under a digest, or one range of them")
+            .raw(BYTES),
+        route("GET", "/v1/blobs/{digest}/statement", Open, get(blobs::statement))
+            .says("What the hub states about compiled code, signed")
+            .query::<blobs::StatementQuery>()
+            .raw("application/json"),
+        route("PUT", "/v1/tickets/{ticket}", Ticket, put(tickets::put))
+            .says("Where an agent puts a result that is too large for a message")
+            .takes_raw("text/plain")
+            .status(204),
+        route("GET", "/v1/openapi.json", Open, get(openapi::get))
+            .says("This document")
+            .raw("application/json"),
+        route("GET", "/healthz", Open, get(status::healthz))
+            .says("Whether the hub is alive")
+            .raw("text/plain"),
+    ]
+}

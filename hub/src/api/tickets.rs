@@ -58,7 +58,11 @@ impl Drop for Ticket {
     }
 }
 
-pub async fn put(State(app): State<App>, P(id): P<String>, Body(bytes): Body) -> Result<StatusCode, ApiError> {
+pub async fn put(
+    State(app): State<App>,
+    P(id): P<String>,
+    Body(bytes): Body,
+) -> Result<StatusCode, ApiError> {
     let waiting = app.tickets.lock().remove(&id);
     let sent = waiting.is_some_and(|waiting| waiting.send(bytes).is_ok());
     if sent { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("no such ticket, or it was used")) }

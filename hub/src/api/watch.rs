@@ -18,7 +18,6 @@ use super::App;
 use super::error::ApiError;
 use super::extract::Q;
 use super::sse::{self, Closed, Feed};
-use crate::serve::ring::Gone;
 
 /// Changes looked up in one go: bounds how long the loop is held for one watcher.
 const PAGE_MAX: usize = 64;
@@ -64,6 +63,9 @@ pub async fn watch(
 
 async fn follow(app: App, feed: Feed, mut after: u64, kinds: Option<BTreeSet<String>>) -> Result<(), Closed> {
     let mut newest = app.ring.subscribe();
+    if app.ring.after(after, 0).is_err() {
+        return gone(&app, &feed).await;
+    }
     feed.send(numbered("ready", after, &At { seq: after })).await?;
     loop {
         newest.mark_unchanged();
@@ -101,6 +103,17 @@ fn look(core: &Core, now: Now, page: Vec<(u64, Change)>) -> Vec<Changed> {
     page.into_iter().map(one).collect()
 }
 
+/// What it is now; null when it is gone.
+fn object(core: &Core, now: Now, change: &Change) -> Value {
+    let object = match change {
+        Change::Workload { workload } => core.workload(workload).map(serde_json::to_value),
+        Change::Agent { agent } => core.agent(now, agent).map(serde_json::to_value),
+        Change::Artifact { digest } => core.artifact(&digest.to_string()).map(serde_json::to_value),
+        Change::Event { seq } => core.event(*seq).map(serde_json::to_value),
+    };
+    object.map_or(Value::Null, |view| view.expect("views have only string keys"))
+}
+
 /// Within a page the last change of each thing tells all.
 fn newest_of_each(page: Vec<(u64, Change)>, kinds: Option<&BTreeSet<String>>) -> Vec<(u64, Change)> {
     let wanted = |change: &Change| kinds.is_none_or(|kinds| kinds.contains(kind(change)));
@@ -128,7 +141,9 @@ fn kind(change: &Change) -> &'static str {
 fn kinds(text: &str) -> Result<BTreeSet<String>, ApiError> {
     let known = |kind: &str| KINDS.contains(&kind);
     match text.split(',').find(|kind| !known(kind)) {
-        Some(other) => Err(ApiError::invalid(format!("kinds: no kind '{other}'; there are {}", KINDS.join(", ")))),
+        Some(other) => {
+            Err(ApiError::invalid(format!("kinds: no kind '{other}'; there are {}", KINDS.join(", "))))
+        }
         None => Ok(text.split(',').map(str::to_string).collect()),
     }
 }

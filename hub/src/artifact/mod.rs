@@ -44,7 +44,9 @@ pub enum ArtifactError {
 fn fault(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
     let path = path.to_path_buf();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ArtifactError::DiskFull { path, needed: 1 },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ArtifactError::DiskFull { path, needed: 1 }
+        }
         _ => ArtifactError::Io { what, path, source },
     }
 }
@@ -71,7 +73,9 @@ impl ArtifactStore {
     pub fn open(root: &Path) -> Result<ArtifactStore, ArtifactError> {
         let temporary = root.join("tmp");
         match std::fs::remove_dir_all(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fault("cannot clear", &temporary)(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(fault("cannot clear", &temporary)(e));
+            }
             _ => {}
         }
         for dir in [root.join("sha256"), temporary] {
@@ -98,7 +102,8 @@ impl ArtifactStore {
 
     /// Refuse what would not fit, before the first byte is taken.
     pub fn check_room(&self, size_bytes: u64) -> Result<(), ArtifactError> {
-        let free = rustix::fs::statvfs(&self.0.root).map_err(|e| fault("cannot ask", &self.0.root)(e.into()))?;
+        let free =
+            rustix::fs::statvfs(&self.0.root).map_err(|e| fault("cannot ask", &self.0.root)(e.into()))?;
         let available = free.f_bavail.saturating_mul(free.f_frsize);
         let wanted = size_bytes.saturating_add(RESERVE_BYTES);
         match wanted.checked_sub(available) {

@@ -114,7 +114,10 @@ mod tests {
         let store = ArtifactStore::open(dir.path()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            assert!(matches!(Upload::begin(&store, Some(9), 8).await, Err(ArtifactError::TooLarge { max: 8 })));
+            assert!(matches!(
+                Upload::begin(&store, Some(9), 8).await,
+                Err(ArtifactError::TooLarge { max: 8 })
+            ));
             let mut upload = Upload::begin(&store, None, 8).await.unwrap();
             upload.write(b"12345678").await.unwrap();
             assert!(matches!(upload.write(b"9").await, Err(ArtifactError::TooLarge { max: 8 })));

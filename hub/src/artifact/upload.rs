@@ -44,14 +44,7 @@ impl Upload {
         let path = store.temporary();
         let file = File::create_new(&path).await.map_err(fault("cannot make", &path))?;
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Ok(Upload {
-            store: store.clone(),
-            path,
-            file,
-            hasher: sha2::Sha256::new(),
-            size_bytes: 0,
-            max_bytes,
-        })
+        Ok(Upload { store: store.clone(), path, file, hasher: sha2::Sha256::new(), size_bytes: 0, max_bytes })
     }
 
     pub async fn write(&mut self, piece: &[u8]) -> Result<(), ArtifactError> {

@@ -56,7 +56,8 @@ pub fn main(args: &CompileArgs) -> anyhow::Result<()> {
     runtime
         .block_on(workers.compile(&args.input, &aside, target))
         .with_context(|| format!("{} was not compiled", args.input.display()))?;
-    std::fs::rename(&aside, &args.output).with_context(|| format!("cannot write {}", args.output.display()))?;
+    std::fs::rename(&aside, &args.output)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
     let size = std::fs::metadata(&args.output)?.len();
     eprintln!("{} ({size} bytes) for {}", args.output.display(), target.engine_id());
     Ok(())

@@ -56,7 +56,8 @@ fn work(args: &WorkerArgs) -> Result<(), Failure> {
     let bytes = std::fs::read(&args.input).map_err(io(&args.input))?;
     let kind = inspect(&bytes).map_err(|e| Failure::Refused(e.to_string()))?.kind;
     if let (Some(target), Some(output)) = (&args.target, &args.output) {
-        let target: Target = target.parse().map_err(|e: wasm::target::UnknownTarget| Failure::Fault(e.to_string()))?;
+        let target: Target =
+            target.parse().map_err(|e: wasm::target::UnknownTarget| Failure::Fault(e.to_string()))?;
         let code = compile(&bytes, target).map_err(failure)?;
         let mut file = File::create_new(output).map_err(io(output))?;
         file.write_all(&code).map_err(io(output))?;

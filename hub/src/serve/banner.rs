@@ -23,6 +23,9 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "  agents   {}   password: {data}/agent-token", self.mqtt)?;
         writeln!(f, "  key      {}   agents pin: {data}/hub.pub", self.fingerprint)?;
         writeln!(f, "  store    {data}/store ({how}, lineage {})", self.lineage)?;
-        write!(f, "next: edge-agent run --hub-key {data}/hub.pub …, then: hub agents; hub apply -f <manifest>")
+        write!(
+            f,
+            "next: edge-agent run --hub-key {data}/hub.pub …, then: hub agents; hub apply -f <manifest>"
+        )
     }
 }

@@ -55,7 +55,8 @@ pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str) -> anyhow
     let mut config = BusConfig::new(endpoint, client_id);
     config.prefix = args.prefix.clone();
     if let Some(username) = &args.broker_user {
-        let password = args.broker_password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
+        let password =
+            args.broker_password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
         config.credentials = Some(Credentials { username: username.clone(), password });
     }
     Ok(Broker { bus: connect(config), url, kind: BrokerKind::External, embedded: None })

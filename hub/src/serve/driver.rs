@@ -111,7 +111,10 @@ impl Driver {
 
     fn tell_settled(&mut self) {
         if self.performer.writer.is_idle() {
-            self.unsettled.drain(..).for_each(|waits| drop(waits.send(())));
+            self.unsettled.drain(..).for_each(|waits| {
+                // Who stopped waiting needs no answer.
+                let _ = waits.send(());
+            });
         }
     }
 

@@ -16,7 +16,10 @@ pub struct Exit {
 impl Exit {
     /// Nothing after this may leave: only a new process learns what became durable.
     pub fn store_fault(e: &KvError) -> Exit {
-        Exit { code: STORE_FAULT, reason: format!("store fault: {e}; start again: what was answered is kept") }
+        Exit {
+            code: STORE_FAULT,
+            reason: format!("store fault: {e}; start again: what was answered is kept"),
+        }
     }
 
     pub fn broker_ended() -> Exit {

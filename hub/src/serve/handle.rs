@@ -22,7 +22,11 @@ pub const REPLIES_MAX: usize = 64;
 type Look = Box<dyn FnOnce(&Core, Now) + Send>;
 
 pub enum Ask {
-    Request { id: RequestId, request: Box<Request>, said: mpsc::Sender<Said> },
+    Request {
+        id: RequestId,
+        request: Box<Request>,
+        said: mpsc::Sender<Said>,
+    },
     /// The client is gone.
     Abandoned(RequestId),
     Look(Look),

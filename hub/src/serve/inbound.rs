@@ -21,7 +21,10 @@ pub fn event(event: BusEvent) -> Option<Event> {
                 Topic::Agent { agent, .. } => Some(agent.clone()),
                 Topic::Hub => None,
             };
-            Some(Event::Rejected { agent, reason: format!("the broker refused a message on '{topic}': {reason}") })
+            Some(Event::Rejected {
+                agent,
+                reason: format!("the broker refused a message on '{topic}': {reason}"),
+            })
         }
         BusEvent::Message(message) if message.payload.is_empty() => None,
         BusEvent::Message(message) => Some(message_event(message)),
@@ -41,7 +44,11 @@ fn message_event(message: Inbound) -> Event {
 
 fn decode(message: &Inbound) -> Result<FromAgent, String> {
     let Inbound { payload, content_type, .. } = message;
-    fn read<T: serde::de::DeserializeOwned>(kind: Envelope, bytes: &[u8], content_type: &str) -> Result<T, CodecError> {
+    fn read<T: serde::de::DeserializeOwned>(
+        kind: Envelope,
+        bytes: &[u8],
+        content_type: &str,
+    ) -> Result<T, CodecError> {
         codec::decode(kind, bytes, content_type, None)
     }
     let decoded = match &message.kind {
@@ -79,7 +86,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(rejected(inbound(Kind::Observed, b"{")).contains("observed"));
-        let reply = Reply { id: "x".parse().unwrap(), nonce: Nonce([0; 16]), seq: 0, body: ReplyBody::Accepted };
+        let reply =
+            Reply { id: "x".parse().unwrap(), nonce: Nonce([0; 16]), seq: 0, body: ReplyBody::Accepted };
         let bytes = codec::seal(Envelope::Reply, &reply, None).unwrap();
         assert!(rejected(inbound(Kind::Reply("y".parse().unwrap()), &bytes)).contains("carries the id 'x'"));
         assert!(rejected(inbound(Kind::Observed, &bytes)).contains("Reply"));

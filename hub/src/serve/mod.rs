@@ -48,7 +48,9 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
         let token = data.token()?;
         let broker = match endpoint {
             Some(endpoint) => broker::external(endpoint, args, &format!("hub-{name}"))?,
-            None => broker::embedded(args.mqtt, args.prefix.clone(), &data.agent_token()?, token.clone()).await?,
+            None => {
+                broker::embedded(args.mqtt, args.prefix.clone(), &data.agent_token()?, token.clone()).await?
+            }
         };
         let mqtt = broker.url.clone();
         let fresh = found.loaded.meta.is_none();
@@ -88,7 +90,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
 
 /// The first TERM or INT ends the hub in order; the second at once.
 async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be handled: end this hub by SIGKILL, which loses nothing");
         return;
     };

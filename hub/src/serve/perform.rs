@@ -99,7 +99,9 @@ impl Performer {
             Op::PublishDesired { agent, document } => {
                 self.publisher.publish(id, Publication::Desired { agent, document });
             }
-            Op::PublishHello { agent, hello } => self.publisher.publish(id, Publication::Hello { agent, hello }),
+            Op::PublishHello { agent, hello } => {
+                self.publisher.publish(id, Publication::Hello { agent, hello })
+            }
             Op::PublishAnnounce(announce) => self.publisher.publish(id, Publication::Announce(announce)),
             Op::PublishCommand { agent, command } => {
                 self.publisher.publish(id, Publication::Command { agent, command });
@@ -121,6 +123,7 @@ impl Performer {
         failpoint::pass(Point::BeforeAnswer);
         let more_follows = answer == Answer::Accepted;
         self.say(id, request, Said::Answer(answer));
+        failpoint::pass(Point::AfterAnswer);
         if !more_follows {
             self.waiting.remove(&request);
         }
@@ -130,7 +133,9 @@ impl Performer {
     fn say(&mut self, id: EffectId, request: RequestId, said: Said) {
         let last = matches!(
             said,
-            Said::Reply(contract::message::ReplyBody::Done { .. } | contract::message::ReplyBody::Refused { .. })
+            Said::Reply(
+                contract::message::ReplyBody::Done { .. } | contract::message::ReplyBody::Refused { .. }
+            )
         );
         if let Some(waiting) = self.waiting.get(&request) {
             let heard = waiting.try_send(said).is_ok();

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use contract::Lineage;
 use contract::codec::fingerprint;
 use contract::time::Millis;
-use contract::Lineage;
 use ed25519_dalek::SigningKey;
-use hub_core::Core;
 use hub_core::api::HubFacts;
+use hub_core::{Config, Core};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -41,7 +41,7 @@ pub struct Parts {
 
 /// A hub at work. Cancel `stop`, then `wait`.
 pub struct Running {
-    pub data: DataDir,
+    pub data: Arc<DataDir>,
     pub url: String,
     pub lineage: Lineage,
     pub stop: CancellationToken,
@@ -52,7 +52,9 @@ pub struct Running {
 
 impl Parts {
     pub async fn start(self) -> anyhow::Result<Running> {
-        let Parts { data, found, listener, broker, key, token, workers, heartbeat_ms, report_window_ms } = self;
+        let Parts { data, found, listener, broker, key, token, workers, heartbeat_ms, report_window_ms } =
+            self;
+        let data = Arc::new(data);
         let artifacts = ArtifactStore::open(&data.artifacts())?;
         let url = format!("http://{}", listener.local_addr()?);
         let Found { kv, loaded, remark: _ } = found;
@@ -77,7 +79,7 @@ impl Parts {
             Arc::clone(&sweep),
         );
         let driver = Driver {
-            core: Core::new(),
+            core: Core::new(Config::default()),
             performer,
             asks,
             finished,
@@ -93,7 +95,8 @@ impl Parts {
             broker_kind: broker.kind,
             broker_url: broker.url.clone(),
         };
-        let app = App::new(hub, ring, artifacts, workers, &token, key, identity, stop.clone());
+        let app =
+            App::new(Arc::clone(&data), hub, ring, artifacts, workers, &token, key, identity, stop.clone());
         tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));
         // Once at start: a crash may have left blobs whose record never came.
         sweep.notify_one();

@@ -20,7 +20,10 @@ const FULL_WAIT: Duration = Duration::from_secs(5);
 pub enum Written {
     Durable(Vec<EffectId>),
     /// Nothing was written for lack of room: call [`StoreWriter::again`] after this long.
-    Full { reason: String, wait: Duration },
+    Full {
+        reason: String,
+        wait: Duration,
+    },
     Fault(KvError),
 }
 
