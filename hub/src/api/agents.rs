@@ -20,7 +20,7 @@ pub struct AgentsQuery {
     selector: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct AgentList {
     /// Where `watch` may go on from.
     seq: u64,

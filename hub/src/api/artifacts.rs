@@ -95,7 +95,7 @@ pub async fn remove(State(app): State<App>, P(reference): P<String>) -> Result<S
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct ArtifactList {
     /// Where `watch` may go on from.
     seq: u64,

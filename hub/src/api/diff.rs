@@ -27,7 +27,6 @@ pub struct WorkloadDiff {
     /// `<namespace>/<name>`.
     pub workload: String,
     /// created, changed, scaled or unchanged.
-    #[schemars(with = "String")]
     pub change: ChangeKind,
     /// Unified; empty when nothing changes.
     pub text: String,

@@ -149,7 +149,11 @@ impl IntoResponse for ApiError {
 
 impl From<AskError> for ApiError {
     fn from(e: AskError) -> ApiError {
-        ApiError::new(Code::Unavailable, e.to_string())
+        let error = ApiError::new(Code::Unavailable, e.to_string());
+        match e {
+            AskError::NoRoom(_) => error.with_status(StatusCode::INSUFFICIENT_STORAGE),
+            AskError::Busy | AskError::Stopping | AskError::Slow => error,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub struct EventsQuery {
     agent: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct EventList {
     /// Where `watch` may go on from.
     seq: u64,

@@ -206,7 +206,7 @@ async fn heard(exchange: &mut Exchange, ticket: &mut Ticket) -> Result<Heard, En
             Answer::Accepted => Heard::Nothing,
             other => Heard::Done(Some(format!("unexpected answer {other:?}"))),
         },
-        Some(Said::Reply(ReplyBody::Accepted)) => Heard::Nothing,
+        Some(Said::Reply(ReplyBody::Accepted) | Said::NoRoom(_)) => Heard::Nothing,
         Some(Said::Reply(ReplyBody::Refused { reason })) => Heard::Done(Some(reason)),
         Some(Said::Reply(ReplyBody::Progress { text })) => Heard::Piece(text),
         Some(Said::Reply(ReplyBody::Done { error })) => Heard::Done(error),

@@ -1,6 +1,8 @@
 //! Every route of the API: what it is for, who may use it, what it takes and answers.
 
 use axum::routing::{MethodRouter, delete, get, post, put};
+use hub_core::api::Answer;
+use hub_core::view::{AgentView, ArtifactView, Describe, StatusView, WorkloadView};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::error::ErrorBody;
@@ -87,7 +89,6 @@ pub fn error_schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<ErrorBody>()
 }
 
-const JSON: &str = "application/json";
 const JSON_SCHEMA: &str = "application/schema+json";
 const EVENT_STREAM: &str = "text/event-stream";
 const YAML: &str = "application/yaml";
@@ -109,27 +110,27 @@ fn changing() -> Vec<Route> {
             .says("Make the fleet run what a manifest says: all of it or nothing")
             .query::<apply::ApplyQuery>()
             .takes_raw(YAML)
-            .raw(JSON),
+            .json::<Answer>(),
         route("DELETE", "/v1/workloads/{namespace}/{name}", Change, delete(workloads::delete))
             .says("Stop a workload everywhere and forget it; honours If-Match")
-            .raw(JSON),
+            .json::<Answer>(),
         route("POST", "/v1/workloads/{namespace}/{name}/scale", Change, post(workloads::scale))
             .says("Change how many run; honours If-Match")
             .takes::<workloads::Scale>()
-            .raw(JSON),
+            .json::<Answer>(),
         route("POST", "/v1/workloads/{namespace}/{name}/restart", Change, post(workloads::restart))
             .says("Restart every instance; tries a revision again that fell back")
-            .raw(JSON),
+            .json::<Answer>(),
         route("DELETE", "/v1/agents/{agent}", Change, delete(agents::remove))
             .says("Forget an agent that is gone for good")
-            .raw(JSON),
+            .json::<Answer>(),
         route("DELETE", "/v1/artifacts/{reference}", Change, delete(artifacts::remove))
             .says("Remove an artefact by digest, or one tag of it by name:tag")
             .status(204),
         route("POST", "/v1/restore/accept", Change, post(status::accept_restore))
             .says("After a restore: go on from above everything the fleet has seen")
             .takes::<status::Accept>()
-            .raw(JSON),
+            .json::<Answer>(),
         route("POST", "/v1/artifacts", Push, post(artifacts::push))
             .says("Push a WebAssembly module or component")
             .query::<artifacts::PushQuery>()
@@ -149,33 +150,33 @@ fn looking() -> Vec<Route> {
         route("GET", "/v1/workloads", Read, get(workloads::list))
             .says("Workloads, and how far each is")
             .query::<workloads::ListQuery>()
-            .raw(JSON),
+            .json::<workloads::WorkloadList>(),
         route("GET", "/v1/workloads/{namespace}/{name}", Read, get(workloads::get))
             .says("One workload; its ETag is its version")
-            .raw(JSON),
+            .json::<WorkloadView>(),
         route("GET", "/v1/workloads/{namespace}/{name}/describe", Read, get(workloads::describe))
             .says("Everything about one workload: where it runs, where not and why, and what happened")
-            .raw(JSON),
+            .json::<Describe>(),
         route("GET", "/v1/instances", Read, get(workloads::instances))
             .says("Running copies, as their agents last told, and how sure that is")
             .query::<workloads::Wanted>()
-            .raw(JSON),
+            .json::<workloads::InstanceList>(),
         route("GET", "/v1/agents", Read, get(agents::list))
             .says("The fleet")
             .query::<agents::AgentsQuery>()
-            .raw(JSON),
-        route("GET", "/v1/agents/{agent}", Read, get(agents::get)).says("One agent").raw(JSON),
+            .json::<agents::AgentList>(),
+        route("GET", "/v1/agents/{agent}", Read, get(agents::get)).says("One agent").json::<AgentView>(),
         route("GET", "/v1/artifacts", Read, get(artifacts::list))
             .says("What was pushed, and for whom it is compiled")
-            .raw(JSON),
+            .json::<artifacts::ArtifactList>(),
         route("GET", "/v1/artifacts/{reference}", Read, get(artifacts::get))
             .says("One artefact, by digest or name:tag")
-            .raw(JSON),
+            .json::<ArtifactView>(),
         route("GET", "/v1/events", Read, get(events::list))
             .says("What happened lately")
             .query::<events::EventsQuery>()
-            .raw(JSON),
-        route("GET", "/v1/status", Read, get(status::status)).says("The hub itself").raw(JSON),
+            .json::<events::EventList>(),
+        route("GET", "/v1/status", Read, get(status::status)).says("The hub itself").json::<StatusView>(),
         route("GET", "/v1/schema", Read, get(apply::schema))
             .says("The JSON Schema of a manifest")
             .raw(JSON_SCHEMA),

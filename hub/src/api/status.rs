@@ -37,7 +37,6 @@ pub async fn status(State(app): State<App>) -> Result<Json<StatusView>, ApiError
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// The lineage of the store that was lost; absent after a restore of an old copy.
-    #[schemars(with = "Option<String>")]
     lineage: Option<Lineage>,
 }
 

@@ -35,7 +35,7 @@ pub struct WatchQuery {
 #[derive(Serialize, JsonSchema)]
 pub struct Changed {
     seq: u64,
-    change: Value,
+    change: Change,
     object: Value,
 }
 
@@ -95,11 +95,7 @@ fn numbered(name: &str, seq: u64, data: &impl Serialize) -> Event {
 }
 
 fn look(core: &Core, now: Now, page: Vec<(u64, Change)>) -> Vec<Changed> {
-    let one = |(seq, change): (u64, Change)| Changed {
-        seq,
-        object: object(core, now, &change),
-        change: serde_json::to_value(&change).expect("a change has only string keys"),
-    };
+    let one = |(seq, change): (u64, Change)| Changed { seq, object: object(core, now, &change), change };
     page.into_iter().map(one).collect()
 }
 

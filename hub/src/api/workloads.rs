@@ -23,7 +23,7 @@ pub struct ListQuery {
     selector: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct WorkloadList {
     /// Of the newest commit.
     version: contract::Version,
@@ -99,7 +99,7 @@ pub struct Wanted {
     pub agent: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct InstanceList {
     seq: u64,
     items: Vec<InstanceView>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hub_core::Core;
-use hub_core::api::{EffectId, Event, HubFacts, Outcome, RequestId};
+use hub_core::api::{EffectId, Event, HubFacts, Outcome, Request, RequestId};
 use kv::KvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -12,7 +12,7 @@ use transport::{BusEvent, BusEvents};
 
 use super::clock;
 use super::exit::Exit;
-use super::handle::Ask;
+use super::handle::{Ask, Said};
 use super::inbound;
 use super::perform::Performer;
 use crate::store::Written;
@@ -32,6 +32,8 @@ pub struct Driver {
     pub stop: CancellationToken,
     /// Who waits for the store to have nothing left to do.
     pub unsettled: Vec<oneshot::Sender<()>>,
+    /// Why the store takes nothing at the moment.
+    pub full: Option<String>,
 }
 
 impl Driver {
@@ -70,6 +72,9 @@ impl Driver {
     fn on_stored(&mut self, answer: Result<(), KvError>) -> Result<Option<Instant>, Exit> {
         match self.performer.writer.answered(answer) {
             Written::Durable(ids) => {
+                if self.full.take().is_some() {
+                    tracing::info!("the store has room again");
+                }
                 for id in ids {
                     self.performer.durable(id);
                     self.step(Event::Finished { id, outcome: Outcome::Done });
@@ -78,7 +83,8 @@ impl Driver {
                 Ok(None)
             }
             Written::Full { reason, wait } => {
-                tracing::error!("the store has no room, requests wait: {reason}");
+                tracing::error!("the store has no room, nothing can be changed: {reason}");
+                self.full = Some(reason);
                 Ok(Some(Instant::now() + wait))
             }
             Written::Fault(e) => Err(Exit::store_fault(&e)),
@@ -95,6 +101,11 @@ impl Driver {
 
     fn on_ask(&mut self, ask: Ask) {
         match ask {
+            Ask::Request { request, said, .. } if self.refuses(&request) => {
+                let reason = self.full.clone().unwrap_or_default();
+                // The channel is new and empty; if its other end is gone, nobody waits.
+                let _ = said.try_send(Said::NoRoom(reason));
+            }
             Ask::Request { id, request, said } => {
                 self.performer.waiting.insert(id, said);
                 self.step(Event::Request { id, request: *request });
@@ -107,6 +118,11 @@ impl Driver {
         for id in self.performer.deaf() {
             self.abandoned(id);
         }
+    }
+
+    /// With a full disk nothing that must be kept is taken; looking and asking boards goes on.
+    fn refuses(&self, request: &Request) -> bool {
+        self.full.is_some() && !matches!(request, Request::Command { .. })
     }
 
     fn tell_settled(&mut self) {

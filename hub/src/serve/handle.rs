@@ -39,12 +39,16 @@ pub enum Ask {
 pub enum Said {
     Answer(Answer),
     Reply(ReplyBody),
+    /// Not taken: the store's disk is full.
+    NoRoom(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     #[error("the hub is busy; try again")]
     Busy,
+    #[error("nothing can be changed until there is room on the hub's disk: {0}")]
+    NoRoom(String),
     #[error("the hub is stopping")]
     Stopping,
     #[error("no answer within {} s; the request may or may not have been done", ANSWER_WAIT_MAX.as_secs())]
@@ -123,7 +127,10 @@ impl Exchange {
             tokio::time::timeout(ANSWER_WAIT_MAX, self.hear.recv()).await.map_err(|_| AskError::Slow)?
         };
         self.answered = true;
-        Ok(said)
+        match said {
+            Some(Said::NoRoom(reason)) => Err(AskError::NoRoom(reason)),
+            said => Ok(said),
+        }
     }
 }
 

@@ -87,6 +87,7 @@ impl Parts {
             bus: broker.bus.events,
             stop: stop.clone(),
             unsettled: Vec::new(),
+            full: None,
         };
         let driver = tokio::spawn(driver.run(facts));
 

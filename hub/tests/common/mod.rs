@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use hub::compile::{Limits, Workers};
 use hub::data::DataDir;
 use hub::serve::broker::{Broker, BrokerKind};
+use hub::serve::exit::Exit;
 use hub::serve::start::{Parts, Running};
-use hub::store;
+use hub::store::{self, Found};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -40,6 +41,11 @@ impl TestHub {
     }
 
     pub fn start_with(dir: &Path, limits: Limits) -> TestHub {
+        TestHub::start_on(dir, limits, |data| store::open(data, false).unwrap())
+    }
+
+    /// On a store that the test holds the other end of.
+    pub fn start_on(dir: &Path, limits: Limits, found: impl FnOnce(&DataDir) -> Found) -> TestHub {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let broker = memory::Broker::new();
@@ -47,7 +53,7 @@ impl TestHub {
         let token = data.token().unwrap();
         let running = runtime.block_on(async {
             let parts = Parts {
-                found: store::open(&data, false).unwrap(),
+                found: found(&data),
                 listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 broker: Broker {
                     bus: broker.bus(BusLimits::default()),
@@ -66,6 +72,12 @@ impl TestHub {
         });
         let client = Client::new(&running.url, &token);
         TestHub { runtime, broker, client, dir: dir.to_path_buf(), running: Some(running) }
+    }
+
+    /// Until it ends by itself.
+    pub fn ended(mut self) -> Result<(), Exit> {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.wait())
     }
 
     /// In order, as TERM does.
