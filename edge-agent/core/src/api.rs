@@ -2,7 +2,8 @@
 //!
 //! The shell performs effects and reports each one's end as exactly one [`Event::Finished`].
 //! `Persist` effects run in order, one at a time. An effect with `after: Some(k)` starts only when
-//! Persist `k` is durable; all others start at once. On a store fault nothing marked `after` ever
+//! Persist `k` is durable; all others start at once. `Publish` effects that may start leave in the
+//! order they were given, one after the other. On a store fault nothing marked `after` ever
 //! leaves, and the process exits; shims live on.
 
 use std::collections::{BTreeMap, BTreeSet};

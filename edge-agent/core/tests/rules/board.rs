@@ -35,6 +35,9 @@ pub struct Board {
     pub performed: Vec<Op>,
     /// What the hub would believe from full reports and changes.
     pub believed: Workloads,
+    /// No report was missed since the last full one.
+    pub in_order: bool,
+    pub last_report: Option<(Epoch, u64)>,
     /// Everything that was durable at some time.
     heads: Vec<DesiredHead>,
     goods: BTreeSet<(WorkloadKey, RevisionId)>,
@@ -85,6 +88,8 @@ impl Board {
             sent: Vec::new(),
             performed: Vec::new(),
             believed: Workloads::new(),
+            in_order: false,
+            last_report: None,
             heads: Vec::new(),
             goods: BTreeSet::new(),
             fates: BTreeMap::new(),
@@ -170,13 +175,19 @@ impl Board {
         assert!(wake.is_none_or(|at| at > self.now), "a wake at {wake:?} is not after {}", self.now);
     }
 
-    /// Effects that may be performed now: Persists in order, `after` when that is durable.
+    /// Effects that may be performed now: `after` when that is durable; Persists in order, and what is
+    /// published in order.
     pub fn ready(&self) -> Vec<usize> {
-        let mut persist = false;
+        let (mut persist, mut publish) = (false, false);
         let mut ready = Vec::new();
         for (n, effect) in self.pending.iter().enumerate() {
-            let first = !matches!(effect.op, Op::Persist(_)) || !std::mem::replace(&mut persist, true);
-            if first && effect.after.is_none_or(|after| self.durable.contains(&after)) {
+            let may = effect.after.is_none_or(|after| self.durable.contains(&after));
+            let first = match effect.op {
+                Op::Persist(_) => !std::mem::replace(&mut persist, true),
+                Op::Publish(_) => may && !std::mem::replace(&mut publish, true),
+                _ => true,
+            };
+            if first && may {
                 ready.push(n);
             }
         }
@@ -311,7 +322,10 @@ impl Board {
         };
         if let FromAgent::Observed(observed) = message {
             assert!(observed.applied.is_none_or(|a| self.heads.contains(&a)), "applied was never durable");
-            self.believe(&observed.body, self.session == epoch);
+            if self.session == epoch {
+                self.believe(observed);
+            }
+            self.check_goods(&observed.body);
         }
         if self.session.is_none() || self.session != epoch {
             return Outcome::Fault("no session".into());
@@ -320,36 +334,49 @@ impl Board {
         Outcome::Done
     }
 
-    fn believe(&mut self, body: &ObservedBody, arrives: bool) {
-        let statuses: Vec<_> = match body {
-            ObservedBody::Full { workloads } => {
-                workloads.iter().map(|(k, s)| (k.clone(), Some(s.clone()))).collect()
-            }
-            ObservedBody::Changes { workloads } => workloads.clone().into_iter().collect(),
-            ObservedBody::Heartbeat { state, .. } => {
-                let lost = arrives && *state != contract::message::Observed::state_digest(&self.believed);
-                assert!(!lost, "a heartbeat tells of what was never reported");
-                return;
-            }
+    /// Take a report in as the hub does: after a hole only a full one counts.
+    fn believe(&mut self, observed: &contract::message::Observed) {
+        let next = match self.last_report {
+            Some((epoch, seq)) if epoch == observed.epoch => seq + 1,
+            _ => 1,
         };
-        for (key, status) in &statuses {
-            let good = status.as_ref().and_then(|s| s.good);
+        let new_session = self.last_report.is_some_and(|(epoch, _)| epoch != observed.epoch);
+        self.in_order &= observed.seq == next;
+        self.last_report = Some((observed.epoch, observed.seq));
+        match &observed.body {
+            ObservedBody::Full { workloads } => {
+                self.believed.clone_from(workloads);
+                self.in_order = true;
+            }
+            ObservedBody::Changes { workloads } => {
+                assert!(!(new_session && observed.seq == 1), "changes against what another session told");
+                for (key, status) in workloads {
+                    match status {
+                        Some(status) => self.believed.insert(key.clone(), status.clone()),
+                        None => self.believed.remove(key),
+                    };
+                }
+            }
+            ObservedBody::Heartbeat { state, .. } if self.in_order => {
+                let believed = contract::message::Observed::state_digest(&self.believed);
+                assert_eq!(*state, believed, "a heartbeat tells of what was never reported");
+            }
+            ObservedBody::Heartbeat { .. } => {}
+        }
+    }
+
+    fn check_goods(&self, body: &ObservedBody) {
+        let statuses: Vec<_> = match body {
+            ObservedBody::Full { workloads } => workloads.iter().map(|(k, s)| (k, Some(s))).collect(),
+            ObservedBody::Changes { workloads } => workloads.iter().map(|(k, s)| (k, s.as_ref())).collect(),
+            ObservedBody::Heartbeat { .. } => vec![],
+        };
+        for (key, status) in statuses {
+            let good = status.and_then(|s| s.good);
             assert!(
                 good.is_none_or(|g| self.goods.contains(&(key.clone(), g))),
                 "a good one that is not durable"
             );
-        }
-        if !arrives {
-            return;
-        }
-        if matches!(body, ObservedBody::Full { .. }) {
-            self.believed.clear();
-        }
-        for (key, status) in statuses {
-            match status {
-                Some(status) => self.believed.insert(key, status),
-                None => self.believed.remove(&key),
-            };
         }
     }
 

@@ -229,10 +229,11 @@ impl Story {
             self.nonce = self.nonce.wrapping_add(1);
         }
         let mut hello = hub::hello(epoch, self.nonce);
-        hello.want = if full { Want::Full } else { Want::Nothing };
-        if let Some(observed) = self.board.reports().last() {
-            hello.acked.epoch = observed.epoch;
-            hello.acked.observed_seq = observed.seq.saturating_sub(u64::from(n % 2));
+        // A hub that missed something asks for everything.
+        hello.want = if full || !self.board.in_order { Want::Full } else { Want::Nothing };
+        if let Some((epoch, seq)) = self.board.last_report {
+            hello.acked.epoch = epoch;
+            hello.acked.observed_seq = seq.saturating_sub(u64::from(n % 2));
         }
         // A hub that takes Nothing on trust has what it acknowledges.
         hello.acked.event_seq = u64::from(n) | epoch.boots << 32;
