@@ -221,15 +221,32 @@ impl<T> Pump<'_, T> {
     async fn run(mut self, listener: &mut impl Listener<T>) -> EndReason {
         loop {
             let step = match self.next().await {
-                Ok(Event::Incoming(packet)) => self.on_incoming(packet, listener).await,
                 Ok(Event::Outgoing(Outgoing::Disconnect)) => return self.goodbye().await,
-                Ok(Event::Outgoing(outgoing)) => self.on_outgoing(&outgoing),
-                Err(reason) => Err(reason),
+                Ok(event) => self.on_event(event, listener).await,
+                Err(reason) => return self.last_words(listener).await.unwrap_or(reason),
             };
             if let Err(reason) = step {
                 return reason;
             }
         }
+    }
+
+    async fn on_event(&mut self, event: Event, listener: &mut impl Listener<T>) -> Result<(), EndReason> {
+        match event {
+            Event::Incoming(packet) => self.on_incoming(packet, listener).await,
+            Event::Outgoing(outgoing) => self.on_outgoing(&outgoing),
+        }
+    }
+
+    /// rumqttc tells an error before the packets that came with it: a refused subscription, say, and
+    /// the end of the stream. What ends the session by itself is the better reason.
+    async fn last_words(&mut self, listener: &mut impl Listener<T>) -> Option<EndReason> {
+        while let Some(event) = self.events.state.events.pop_front() {
+            if let Err(reason) = self.on_event(event, listener).await {
+                return Some(reason);
+            }
+        }
+        None
     }
 
     async fn next(&mut self) -> Result<Event, EndReason> {
@@ -293,6 +310,9 @@ impl<T> Pump<'_, T> {
         let refused = ack.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
         if let Some(code) = refused {
             return Err(EndReason::Refused(format!("a subscription: {code:?}")));
+        }
+        if !self.wait.connecting() {
+            return Err(EndReason::Protocol("a second SUBACK".into()));
         }
         let early = self.early.take().unwrap_or_default();
         self.wait.update(|s| s.connect_by = None);
