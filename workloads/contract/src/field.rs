@@ -24,6 +24,12 @@ pub fn is_below(path: &str, parent: &str) -> bool {
     }
 }
 
+/// The paths around `path`, from the outermost in. (A key that holds a dot adds prefixes that name
+/// nothing.)
+pub fn parents(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices(['.', '[']).filter(|(at, _)| *at > 0).map(|(at, _)| &path[..at])
+}
+
 /// A foreign text within a message: escaped, and cut after 80 characters.
 pub fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
@@ -44,6 +50,12 @@ mod tests {
         assert_eq!(key("", "a\nb"), "['a\\nb']");
         assert!(key("", &"ü".repeat(5000)).len() < 200);
         assert_eq!(item("spec.args", 3), "spec.args[3]");
+    }
+
+    #[test]
+    fn parents_go_inwards() {
+        assert!(parents("spec.mounts[2].path").eq(["spec", "spec.mounts", "spec.mounts[2]"]));
+        assert!(parents("spec").next().is_none() && parents("['a']").next().is_none());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub mod message;
 pub mod quantity;
 pub mod rules;
 pub mod run;
+#[cfg(feature = "manifest")]
+mod schema;
 pub mod spec;
 pub mod status;
 pub mod time;

@@ -64,7 +64,7 @@ fn cores(text: &str) -> Option<u64> {
 impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.millis {
-            m if m % 1000 == 0 => write!(f, "{}", m / 1000),
+            m if m.is_multiple_of(1000) => write!(f, "{}", m / 1000),
             m => write!(f, "{m}m"),
         }
     }
@@ -86,7 +86,7 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = BYTE_UNITS.iter().find(|(_, size)| self.0 >= *size && self.0 % size == 0);
+        let unit = BYTE_UNITS.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));
         match unit {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
             None => write!(f, "{}", self.0),

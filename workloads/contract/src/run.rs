@@ -102,6 +102,7 @@ impl ResourceLimits {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
 pub struct NetworkAllowance {
     pub mode: NetworkMode,
     /// `host:port`, each the only places a WASM workload may connect to.

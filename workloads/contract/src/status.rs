@@ -107,6 +107,7 @@ impl InstanceState {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", tag = "name")]
 pub enum Exit {
     /// It returned this code.

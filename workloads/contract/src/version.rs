@@ -10,6 +10,7 @@ macro_rules! counter {
         #[derive(
             Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
         )]
+        #[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
         #[serde(transparent)]
         pub struct $name(pub $int);
 
@@ -49,6 +50,7 @@ counter! {
 /// Orders everything one agent says: `boots` is durable and grows with each start of the agent,
 /// `session` with each CONNECT. An older pair never beats a newer one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
 pub struct Epoch {
     pub boots: u64,
     pub session: u64,

@@ -9,6 +9,10 @@ use super::problem::Fault;
 use super::shape::{Field, Format, Shape, or_list};
 use super::suggest;
 use crate::field;
+use crate::limits::MANIFEST_ERRORS_MAX;
+
+/// Looking for what was meant takes longer than all else; past this many mistakes nobody reads it.
+const SUGGESTIONS_MAX: usize = 4 * MANIFEST_ERRORS_MAX;
 
 /// Collects what is wrong while it walks.
 pub(super) struct Decoder {
@@ -45,7 +49,11 @@ impl Decoder {
         for entry in entries {
             let at = field::key(path, &entry.key);
             let Some(field) = fields.iter().find(|field| field.name == entry.key) else {
-                let fault = suggest::unknown_field(entry, fields, path, self.document);
+                let fault = if self.faults.len() < SUGGESTIONS_MAX {
+                    suggest::unknown_field(entry, fields, path, self.document)
+                } else {
+                    Fault::at(entry.place, at, "is unknown")
+                };
                 meant.extend(fault.suggestion.clone());
                 self.faults.push(fault);
                 continue;

@@ -1,5 +1,7 @@
 //! What a document is: its kind, its object, and where each of its fields stands.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value as Json;
 
 use super::decode::Decoder;
@@ -11,6 +13,7 @@ use super::schema::{API_VERSION, KIND};
 use super::shape::DOCUMENT;
 use super::suggest;
 use crate::field;
+use crate::limits::MANIFEST_ERRORS_MAX;
 use crate::rules::{Finding, check, not_yet};
 use crate::spec::Workload;
 
@@ -56,6 +59,32 @@ impl Source {
     /// A finding of [`crate::rules`], or a refusal of the hub, at the line it is about.
     pub fn problem(&self, path: &str, reason: &str) -> Problem {
         Fault::at(self.place(path), path, reason).in_document(self.file.as_deref(), self.document)
+    }
+
+    /// Every path there is.
+    fn places(&self) -> BTreeMap<String, Place> {
+        fn walk(node: &Node, at: &str, places: &mut BTreeMap<String, Place>) {
+            match &node.value {
+                Value::Map(entries) => {
+                    for entry in entries {
+                        let next = field::key(at, &entry.key);
+                        walk(&entry.node, &next, places);
+                        places.insert(next, entry.value_place());
+                    }
+                }
+                Value::List(items) => {
+                    for (n, item) in items.iter().enumerate() {
+                        let next = field::item(at, n);
+                        walk(item, &next, places);
+                        places.insert(next, item.place);
+                    }
+                }
+                Value::Scalar { .. } => {}
+            }
+        }
+        let mut places = BTreeMap::new();
+        walk(&self.root, "", &mut places);
+        places
     }
 
     fn place(&self, path: &str) -> Place {
@@ -184,19 +213,19 @@ fn has_work(spec: &Node) -> bool {
 
 /// Rules run on a value with stand-ins where something was wrong: what they find there is not news.
 pub(super) fn add_findings(faults: &mut Vec<Fault>, workload: &Workload, source: &Source) {
-    let known: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
-    let inside = |path: &str| known.iter().any(|known| path == known || field::is_below(path, known));
+    let known: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
     // A thing may seem to lack a field only because that field is misspelt.
-    let lacking = |path: &str| {
-        let child = |known: &&String| field::is_below(known, path);
-        known.iter().filter(child).any(|known| !known[path.len() + 1..].contains(['.', '[']))
-    };
+    let lacking: BTreeSet<&str> = known.iter().filter_map(|path| field::parents(path).last()).collect();
+    let inside =
+        |path: &str| known.contains(path) || field::parents(path).any(|parent| known.contains(parent));
     let mut found = check(workload);
-    found.retain(|finding| !lacking(&finding.path));
+    found.retain(|finding| !lacking.contains(finding.path.as_str()));
     found.extend(not_yet(workload));
     found.retain(|finding| !inside(&finding.path));
-    faults.extend(found.into_iter().map(|finding| {
-        let Finding { path, reason } = finding;
-        Fault::at(source.place(&path), path, reason)
+    // One walk for many, as each search is a walk of its own.
+    let places = (found.len() > MANIFEST_ERRORS_MAX).then(|| source.places());
+    faults.extend(found.into_iter().map(|Finding { path, reason }| {
+        let known = places.as_ref().and_then(|places| places.get(&path).copied());
+        Fault::at(known.unwrap_or_else(|| source.place(&path)), path, reason)
     }));
 }

@@ -145,7 +145,11 @@ impl Builder {
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => {
                     self.spend(node.count(), place)?;
-                    self.attach(node)
+                    if self.open.len() + node.depth() > MANIFEST_DEPTH_MAX {
+                        return Err(self.too_deep(place));
+                    }
+                    self.attach(node);
+                    Ok(())
                 }
                 None => Err(Fault::at(place, self.path(), "refers to itself; write the value out")),
             },
@@ -176,8 +180,7 @@ impl Builder {
         place: Place,
     ) -> Result<(), Fault> {
         if self.open.len() >= MANIFEST_DEPTH_MAX {
-            let reason = format!("is nested deeper than {MANIFEST_DEPTH_MAX} levels");
-            return Err(Fault::at(place, self.path(), reason));
+            return Err(self.too_deep(place));
         }
         if let Some(tag) =
             tag.filter(|t| !(t.is_yaml_core_schema() && matches!(t.suffix.as_str(), "map" | "seq")))
@@ -188,13 +191,18 @@ impl Builder {
         Ok(())
     }
 
+    fn too_deep(&self, place: Place) -> Fault {
+        Fault::at(place, self.path(), format!("is nested deeper than {MANIFEST_DEPTH_MAX} levels"))
+    }
+
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
         self.spend(1, node.place)?;
         if anchor > 0 {
             self.spend(node.count(), node.place)?;
             self.anchors.insert(anchor, node.clone());
         }
-        self.attach(node)
+        self.attach(node);
+        Ok(())
     }
 
     fn spend(&mut self, nodes: usize, place: Place) -> Result<(), Fault> {
@@ -206,40 +214,41 @@ impl Builder {
         Ok(())
     }
 
-    fn attach(&mut self, node: Node) -> Result<(), Fault> {
-        let depth = self.open.len();
-        let path = self.path();
+    fn attach(&mut self, node: Node) {
         let Some(frame) = self.open.last_mut() else {
             self.root = Some(node);
-            return Ok(());
+            return;
         };
         match &mut frame.node.value {
             Value::List(items) => items.push(node),
             Value::Map(entries) => match frame.key.take() {
-                Some((key, place)) => {
-                    if depth + node.depth() > MANIFEST_DEPTH_MAX {
-                        let reason = format!("is nested deeper than {MANIFEST_DEPTH_MAX} levels");
-                        return Err(Fault::at(place, path, reason));
-                    }
-                    entries.push(Entry { key, place, node });
-                }
+                Some((key, place)) => entries.push(Entry { key, place, node }),
                 None => {
-                    let fault = frame.begin_entry(node, &path);
-                    self.faults.extend(fault);
+                    let place = node.place;
+                    if let Some(reason) = frame.begin_entry(node) {
+                        let fault = Fault::at(place, self.map_path(), reason);
+                        self.faults.push(fault);
+                    }
                 }
             },
             Value::Scalar { .. } => {}
         }
-        Ok(())
+    }
+
+    /// The map that is being read, without the key that was just begun.
+    fn map_path(&self) -> String {
+        let (last, outer) =
+            self.open.split_last().map_or((None, &[][..]), |(last, outer)| (Some(last), outer));
+        let path = path_of(outer);
+        match last.map(|frame| &frame.node.value) {
+            Some(Value::List(items)) => field::item(&path, items.len()),
+            _ => path,
+        }
     }
 
     /// Where the reading stands.
     fn path(&self) -> String {
-        self.open.iter().fold(String::new(), |path, frame| match (&frame.node.value, &frame.key) {
-            (Value::List(items), _) => field::item(&path, items.len()),
-            (_, Some((key, _))) => field::key(&path, key),
-            _ => path,
-        })
+        path_of(&self.open)
     }
 
     fn scan_error(&self, error: &ScanError, text: &str) -> Fault {
@@ -250,29 +259,36 @@ impl Builder {
     }
 }
 
+fn path_of(open: &[Frame]) -> String {
+    open.iter().fold(String::new(), |path, frame| match (&frame.node.value, &frame.key) {
+        (Value::List(items), _) => field::item(&path, items.len()),
+        (_, Some((key, _))) => field::key(&path, key),
+        _ => path,
+    })
+}
+
 impl Frame {
-    /// Take `node` as the next key. Afterwards a value is expected, whatever was wrong with the key.
-    fn begin_entry(&mut self, node: Node, path: &str) -> Option<Fault> {
+    /// Take `node` as the next key; says what is wrong with it. Afterwards a value is expected, whatever was wrong with the key.
+    fn begin_entry(&mut self, node: Node) -> Option<String> {
         let place = node.place;
-        let fault = |reason: String| Some(Fault::at(place, path, reason));
         let null = node.is_null();
         let Value::Scalar { text, plain } = node.value else {
             self.key = Some((String::new(), place));
-            return fault(
+            return Some(
                 "a key is a single word; this one is a list or a map (write key: value)".to_string(),
             );
         };
         let first = self.seen.insert(text.clone(), place.line);
         self.key = Some((text.clone(), place));
         if null {
-            return fault("a key is missing before ':'".to_string());
+            return Some("a key is missing before ':'".to_string());
         }
         if plain && text == "<<" {
-            return fault("merge keys ('<<') are not taken; write the fields out".to_string());
+            return Some("merge keys ('<<') are not taken; write the fields out".to_string());
         }
         let first = first?;
         let shown = field::shown(&text);
-        fault(format!("'{shown}' is given twice; the first is in line {first}"))
+        Some(format!("'{shown}' is given twice; the first is in line {first}"))
     }
 }
 
