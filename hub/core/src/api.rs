@@ -98,6 +98,7 @@ pub enum Write {
 
 /// What a watch is told: which object to look at again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
     Workload { workload: WorkloadKey },
@@ -231,6 +232,7 @@ pub struct Apply {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", tag = "result")]
 pub enum Answer {
     Applied {
@@ -261,6 +263,7 @@ pub enum Answer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppliedChange {
     pub workload: WorkloadKey,
     pub change: ChangeKind,
@@ -271,6 +274,7 @@ pub struct AppliedChange {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum ChangeKind {
     Created,
@@ -282,6 +286,7 @@ pub enum ChangeKind {
 
 /// One thing that is wrong, where, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// The object, and the field within it: `spec.resources.memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,8 @@ mod rollout;
 mod sanitize;
 mod session;
 mod template;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod view;
 mod world;

@@ -30,6 +30,7 @@ pub struct Target {
 
 /// All targets of a workload, counted, with the first reason of each kind that has one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Targets {
     pub total: u32,

@@ -31,3 +31,10 @@ impl Timers {
         self.0.pop_first().map(|(_, agent)| agent)
     }
 }
+
+#[cfg(test)]
+impl Timers {
+    pub fn of(&self, agent: &AgentId) -> Vec<Millis> {
+        self.0.iter().filter(|(_, a)| a == agent).map(|(at, _)| *at).collect()
+    }
+}

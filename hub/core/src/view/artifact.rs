@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::record::{ArtifactKind, ArtifactRecord, CompiledRecord};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactView {
     pub digest: Digest,
@@ -24,6 +25,7 @@ pub struct ArtifactView {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum CompiledView {
     #[serde(rename_all = "camelCase")]

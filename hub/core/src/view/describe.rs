@@ -14,6 +14,7 @@ use crate::view::{EventFilter, EventView, InstanceFilter, InstanceView, Workload
 use crate::world::Work;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Describe {
     pub workload: WorkloadView,
@@ -29,6 +30,7 @@ pub struct Describe {
 
 /// What holds, defaults included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveView {
     pub cpu: Cpu,
@@ -44,6 +46,7 @@ pub struct EffectiveView {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionView {
     pub revision: RevisionId,
@@ -53,6 +56,7 @@ pub struct RevisionView {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotHere {
     pub agent: AgentId,
     pub reason: String,

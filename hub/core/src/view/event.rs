@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::record::EventRecord;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EventView {
     pub seq: u64,

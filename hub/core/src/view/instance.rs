@@ -14,6 +14,7 @@ use crate::view::unknown;
 use crate::world::Work;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceView {
     pub instance: InstanceId,

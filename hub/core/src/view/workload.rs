@@ -11,6 +11,7 @@ use crate::rollout::{Target, Targets};
 use crate::world::Work;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadView {
     pub key: WorkloadKey,

@@ -1,0 +1,12 @@
+//! The core as a whole, against a store and boards made for it.
+
+mod admission;
+mod artifacts;
+mod bed;
+mod board;
+mod commands;
+mod placement;
+mod random;
+mod restore;
+mod sessions;
+mod steadiness;

@@ -1,0 +1,271 @@
+//! Presence, nonces, floors, duplicates, gaps, heartbeats, events.
+
+use contract::message::*;
+use contract::{BoardId, Epoch};
+
+use super::bed::*;
+use super::board::*;
+use crate::api::*;
+use crate::view::AgentState;
+
+fn state(bed: &Bed, name: &str) -> AgentState {
+    bed.core.agent(bed.at(), &id(name)).unwrap().state
+}
+
+fn hellos(bed: &mut Bed) -> Vec<Hello> {
+    let hello = |op: Op| match op {
+        Op::PublishHello { hello, .. } => Some(*hello),
+        _ => None,
+    };
+    bed.take().into_iter().filter_map(hello).collect()
+}
+
+#[test]
+fn a_board_that_says_hello_becomes_fresh_and_gets_its_document() {
+    let mut bed = Bed::new();
+    let mut a = Board::new("a");
+    bed.message(&a.id, FromAgent::Presence(a.presence.clone()));
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert!(a.desired.is_some(), "an empty document: what is not in it is to stop");
+    assert_eq!(bed.durable.agents[&id("a")].boots, 1);
+}
+
+#[test]
+fn nothing_is_written_when_nothing_is_new() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let before = bed.durable.clone();
+    a.heartbeat(&mut bed, 0);
+    a.leave(&mut bed);
+    a.reconnect(&mut bed);
+    a.full(&mut bed);
+    assert_eq!(bed.durable, before);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn a_late_will_does_not_beat_the_session_that_followed() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let will = Presence { online: false, ..a.presence.clone() };
+    a.reconnect(&mut bed);
+    bed.message(&a.id, FromAgent::Presence(will));
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    a.leave(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Offline);
+    let online = FromAgent::Presence(a.presence.clone());
+    bed.message(&a.id, online);
+    assert_eq!(state(&bed, "a"), AgentState::Offline, "the presence came after its own will");
+}
+
+#[test]
+fn only_the_present_nonce_makes_fresh() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let old = a.nonce;
+    bed.send(Event::BusDown { reason: "pulled".into() });
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    bed.send(Event::BusUp);
+    a.heartbeat(&mut bed, 0);
+    assert_eq!((state(&bed, "a"), a.nonce), (AgentState::Unknown, old));
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert_ne!(a.nonce, old);
+}
+
+#[test]
+fn a_board_that_lost_its_store_jumps_above_the_floor() {
+    let mut bed = Bed::new();
+    let mut a = Board::new("a");
+    a.presence.epoch.boots = 7;
+    a.connect(&mut bed);
+    a.presence.epoch = Epoch { boots: 2, session: 1 };
+    a.connect(&mut bed);
+    assert_eq!(a.presence.epoch.boots, 8);
+    assert_eq!(bed.durable.agents[&a.id].boots, 8);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn two_live_boards_with_one_id_are_shown_and_neither_flaps() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let mut b = a.clone();
+    b.presence.board = BoardId([99; 16]);
+    b.presence.epoch.boots = 50;
+    bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Duplicate);
+    assert_eq!(bed.durable.agents[&a.id].board, a.presence.board);
+    assert_eq!(bed.core.events(None, 10, &Default::default())[0].kind, EventKind::Duplicate);
+    b.full(&mut bed);
+    assert_eq!(hellos(&mut bed), [], "the newcomer is not spoken to");
+    bed.pass(60_000);
+    assert_eq!(bed.durable.agents[&a.id].board, a.presence.board);
+    b.leave(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn a_silent_board_is_replaced_by_the_one_that_took_its_id() {
+    let mut bed = Bed::new();
+    let a = fleet(&mut bed, &["a"]).remove(0);
+    let mut b = a.clone();
+    b.presence.board = BoardId([99; 16]);
+    b.desired = None;
+    bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
+    bed.take();
+    bed.pass(crate::session::CHALLENGE_MS);
+    // Its counter says nothing beside the other board's: it has to get above it.
+    b.converse(&mut bed);
+    assert_eq!(bed.durable.agents[&b.id].board, b.presence.board);
+    assert!(b.presence.epoch.boots > a.presence.epoch.boots);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert!(b.desired.is_some());
+}
+
+#[test]
+fn a_hole_is_asked_for_until_it_is_filled_ever_more_slowly() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    a.seq += 1;
+    let changes = a.observed(ObservedBody::Changes { workloads: Default::default() });
+    bed.message(&a.id, FromAgent::Observed(changes));
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    let asked = hellos(&mut bed);
+    assert_eq!(asked.iter().map(|h| h.want).collect::<Vec<_>>(), [Want::Full]);
+    bed.pass(3_600_000);
+    let again = hellos(&mut bed);
+    assert!((8..25).contains(&again.len()), "{} in an hour", again.len());
+    a.full(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    a.converse(&mut bed);
+    bed.pass(600_000);
+    assert_eq!(hellos(&mut bed), []);
+}
+
+#[test]
+fn a_heartbeat_with_another_state_asks_for_everything() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    a.workloads.clear();
+    a.heartbeat(&mut bed, 0);
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn silence_for_two_and_a_half_heartbeats_is_not_fresh() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.pass(HEARTBEAT_MS * 2);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    bed.pass(HEARTBEAT_MS / 2);
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn after_a_hub_start_everything_is_unknown_until_told() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let term = bed.durable.meta.unwrap().term;
+    bed.restart();
+    assert_eq!(bed.durable.meta.unwrap().term, term.next());
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    bed.take();
+    bed.message(&a.id, FromAgent::Presence(a.presence.clone()));
+    assert_eq!(state(&bed, "a"), AgentState::Unknown);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn a_report_makes_up_for_a_lost_presence() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.restart();
+    bed.take();
+    a.heartbeat(&mut bed, 0);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
+fn events_are_acknowledged_when_durable_and_taken_once() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.take();
+    let batch = a.batch(1, 40);
+    bed.message(&a.id, FromAgent::Events(batch.clone()));
+    let acked = hellos(&mut bed);
+    assert_eq!(acked.last().unwrap().acked.event_seq, 1 << 32 | 40);
+    bed.message(&a.id, FromAgent::Events(batch));
+    assert_eq!(bed.durable.events.len(), 40);
+    // A hole is asked for; when it stays it is told and passed over.
+    for _ in 0..4 {
+        bed.message(&a.id, FromAgent::Events(a.batch(43, 1)));
+    }
+    let texts: Vec<String> = bed.durable.events.values().map(|e| e.event.text.clone()).collect();
+    assert_eq!(texts[40..], ["2 events of the agent never arrived", "e43"]);
+    a.heartbeat(&mut bed, 1);
+    assert_eq!(hellos(&mut bed).last().unwrap().acked.event_seq, 1 << 32 | 43);
+    a.heartbeat(&mut bed, 1);
+    assert_eq!(hellos(&mut bed), [], "nothing new to acknowledge, and it was just done");
+}
+
+#[test]
+fn a_mass_reconnect_leaves_in_pages() {
+    let config = crate::Config { page_max: 20, ..Default::default() };
+    let mut bed = Bed::with(config, Store::default());
+    let names: Vec<String> = (0..100).map(|n| format!("a{n}")).collect();
+    let mut boards: Vec<Board> = names.iter().map(|name| Board::new(name)).collect();
+    boards.iter_mut().for_each(|board| board.connect(&mut bed));
+    bed.auto = false;
+    bed.step(Event::BusUp);
+    assert!(bed.core.next_wake().is_some_and(|at| at <= bed.now));
+    bed.settle();
+    bed.auto = true;
+    boards.iter_mut().for_each(|board| board.converse(&mut bed));
+    assert_eq!(bed.core.status().agents.online, 100);
+}
+
+#[test]
+fn a_failed_commit_ends_everything() {
+    let mut bed = Bed::new();
+    fleet(&mut bed, &["a"]);
+    bed.auto = false;
+    bed.push_unfinished("app:1");
+    let (persist, _) = bed.pending.pop_front().unwrap();
+    bed.take();
+    bed.step(Event::Finished { id: persist, outcome: Outcome::Fault("disk".into()) });
+    bed.step(Event::BusUp);
+    assert_eq!((bed.take(), bed.core.next_wake()), (vec![], None));
+}
+
+#[test]
+fn a_newer_contract_is_refused_by_name() {
+    let mut bed = Bed::new();
+    let mut a = Board::new("a");
+    a.presence.contract_version += 1;
+    a.connect(&mut bed);
+    let reason = bed.core.status().last_rejected.unwrap();
+    assert!(reason.contains("agent a") && reason.contains("contract version 2"), "{reason}");
+}
+
+#[test]
+fn odd_labels_are_left_out_and_said() {
+    let mut bed = Bed::new();
+    let mut a = Board::labelled("a", &[("line", "a"), ("bad key", "x"), ("x", "sp ace")]);
+    a.connect(&mut bed);
+    let view = bed.core.agent(bed.at(), &a.id).unwrap();
+    assert_eq!(view.labels, labels(&[("line", "a")]));
+    assert!(view.problems[0].contains("2 of its 3 labels"), "{:?}", view.problems);
+}

@@ -1,0 +1,122 @@
+//! When is a workload steady, and what do its views say before?
+
+use contract::Attempt;
+use contract::status::{Exit, InstanceState, Rejected};
+
+use super::bed::*;
+use super::board::*;
+use crate::api::*;
+use crate::view::Targets;
+
+fn targets(bed: &Bed) -> Targets {
+    bed.core.workload(&key("ns/w")).unwrap().targets
+}
+
+#[test]
+fn steady_means_a_fresh_report_of_the_new_revision() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut boards = fleet(&mut bed, &["a", "b"]);
+    bed.apply(vec![every("w", "app:1")]);
+    assert_eq!(targets(&bed).progressing, 2);
+    boards.iter_mut().for_each(|b| b.converse(&mut bed));
+    assert_eq!(targets(&bed), Targets { total: 2, steady: 2, ..Targets::default() });
+    // A new revision: the old one's health says nothing.
+    bed.apply(vec![env(every("w", "app:1"), "A", "1")]);
+    assert_eq!(targets(&bed).progressing, 2);
+    boards[1].leave(&mut bed);
+    boards[0].converse(&mut bed);
+    assert_eq!(targets(&bed), Targets { total: 2, steady: 1, offline: 1, ..Targets::default() });
+    let view = bed.core.workload(&key("ns/w")).unwrap();
+    assert_eq!(view.message, "1 of 2 steady, 1 offline, will follow");
+    assert!(!view.steady);
+    bed.send(Event::Overflow { agent: id("a") });
+    assert_eq!(targets(&bed).steady, 0, "not fresh");
+    let shown = bed.core.instances(bed.at(), &Default::default());
+    assert_eq!(shown[0].state, "unknown (last known Running)");
+    assert!(!shown[0].fresh && !shown[0].healthy);
+    boards[0].converse(&mut bed);
+    boards[1].reconnect(&mut bed);
+    assert!(bed.core.workload(&key("ns/w")).unwrap().steady);
+}
+
+#[test]
+fn a_restart_is_steady_only_after_the_new_document_is_applied() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    bed.ask(Request::Restart { key: key("ns/w") });
+    assert_eq!(targets(&bed).steady, 0);
+    a.converse(&mut bed);
+    assert_eq!(targets(&bed).steady, 1);
+    assert_eq!(a.desired.unwrap().assignments[&key("ns/w")].restarts, 1);
+}
+
+#[test]
+fn failures_are_shown_with_their_reason_and_applying_again_tries_again() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    let status = a.workloads.get_mut(&key("ns/w")).unwrap();
+    let instance = status.instances.get_mut(&0).unwrap();
+    instance.state = InstanceState::Backoff { until_ms: 9 };
+    (instance.healthy, instance.ready) = (false, false);
+    instance.last_exit = Some(Exit::Code { code: 3 });
+    let revision = instance.revision;
+    a.full(&mut bed);
+    assert_eq!(targets(&bed).failing, 1);
+    let message = bed.core.workload(&key("ns/w")).unwrap().message;
+    assert_eq!(message, "0 of 1 steady; agent a: exit code 3");
+
+    let Answer::Applied { changes, version, .. } = bed.apply(vec![every("w", "app:1")]) else { panic!() };
+    assert_eq!((changes[0].change, version), (ChangeKind::Unchanged, bed.durable.meta.unwrap().version));
+    let rejected = Rejected { revision, attempt: Attempt(1), reason: "3 exits".into() };
+    a.workloads.get_mut(&key("ns/w")).unwrap().rejected = Some(rejected);
+    a.full(&mut bed);
+    assert_eq!(targets(&bed).failing, 1);
+    let Answer::Applied { changes, .. } = bed.apply(vec![every("w", "app:1")]) else { panic!() };
+    assert_eq!(changes[0].change, ChangeKind::Changed);
+    a.converse(&mut bed);
+    assert_eq!(a.desired.as_ref().unwrap().assignments[&key("ns/w")].attempt, Attempt(2));
+    assert_eq!(targets(&bed).steady, 1);
+}
+
+#[test]
+fn a_lost_document_is_sent_again() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    bed.take();
+    assert_eq!(targets(&bed).progressing, 1);
+    bed.pass(11_000);
+    a.converse(&mut bed);
+    assert_eq!(targets(&bed).steady, 1);
+    bed.take();
+    bed.pass(600_000);
+    let documents = bed.ops.iter().filter(|op| matches!(op, Op::PublishDesired { .. })).count();
+    assert_eq!(documents, 0, "and no more when it is applied");
+}
+
+#[test]
+fn views_are_camel_case_and_read_back() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    let describe = bed.core.describe(bed.at(), &key("ns/w")).unwrap();
+    let text = serde_json::to_string(&describe).unwrap();
+    assert_eq!(serde_json::from_str::<crate::view::Describe>(&text).unwrap(), describe);
+    let snake = |text: &str| text.split('"').skip(1).step_by(2).any(|word| word.contains('_'));
+    let agents = serde_json::to_string(&bed.core.agents(bed.at(), &Default::default())).unwrap();
+    let artifacts = serde_json::to_string(&bed.core.artifacts()).unwrap();
+    let status = serde_json::to_string(&bed.core.status()).unwrap();
+    for text in [&text, &agents.replace("x86_64", ""), &artifacts, &status] {
+        assert!(!snake(text), "{text}");
+    }
+}
