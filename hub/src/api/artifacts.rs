@@ -9,22 +9,18 @@ use axum::{Json, extract::Request};
 use contract::Digest;
 use contract::limits::ARTIFACT_BYTES_MAX;
 use contract::message::Compiled;
-use http_body_util::BodyExt as _;
 use hub_core::Core;
 use hub_core::api;
 use hub_core::record::ArtifactKind;
 use hub_core::view::{ArtifactView, CompiledView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use super::App;
+use super::body;
 use super::error::{ApiError, Code, accepted};
 use super::extract::{P, Q};
-use crate::artifact::Upload;
-
-/// A client that sends nothing for so long has gone.
-const PIECE_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::artifact::{ArtifactStore, Upload, Uploaded};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,15 +61,14 @@ pub async fn push(
     request: Request,
 ) -> Result<(StatusCode, Json<Pushed>), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
-    let mut upload = Upload::begin(&app.artifacts, announced, ARTIFACT_BYTES_MAX).await?;
     let mut body = request.into_body();
-    while let Some(frame) = timeout(PIECE_WAIT_MAX, body.frame()).await.map_err(|_| stalled())? {
-        let frame = frame.map_err(|e| ApiError::invalid(format!("body: {e}")))?;
-        if let Ok(piece) = frame.into_data() {
-            upload.write(&piece).await?;
+    let uploaded = match receive(&app.artifacts, announced, &mut body).await {
+        Ok(uploaded) => uploaded,
+        Err(e) => {
+            body::drain(&mut body).await;
+            return Err(e);
         }
-    }
-    let uploaded = upload.finish().await?;
+    };
     let kind = app.workers.inspect(uploaded.path()).await?;
     let (digest, size_bytes) = (uploaded.digest, uploaded.size_bytes);
     // Held until the record is durable, which the answer says.
@@ -84,9 +79,16 @@ pub async fn push(
     Ok((StatusCode::CREATED, Json(pushed)))
 }
 
-fn stalled() -> ApiError {
-    ApiError::invalid(format!("body: nothing came for {} s", PIECE_WAIT_MAX.as_secs()))
-        .with_status(StatusCode::REQUEST_TIMEOUT)
+async fn receive(
+    store: &ArtifactStore,
+    announced: Option<u64>,
+    body: &mut axum::body::Body,
+) -> Result<Uploaded, ApiError> {
+    let mut upload = Upload::begin(store, announced, ARTIFACT_BYTES_MAX).await?;
+    while let Some(piece) = body::piece(body).await? {
+        upload.write(&piece).await?;
+    }
+    Ok(upload.finish().await?)
 }
 
 /// The reference is a digest or `name:tag`.

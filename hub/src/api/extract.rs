@@ -1,7 +1,6 @@
 //! Reading queries, paths, bodies and headers, so that every mistake is answered in the API's shape
 //! and names the parameter.
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -9,7 +8,8 @@ use bytes::Bytes;
 use contract::Version;
 use serde::de::DeserializeOwned;
 
-use super::error::{ApiError, Code};
+use super::body::{self, BodyMax};
+use super::error::ApiError;
 
 /// A query string.
 pub struct Q<T>(pub T);
@@ -41,15 +41,10 @@ pub struct Body(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Body, ApiError> {
-        Bytes::from_request(request, state).await.map(Body).map_err(|e| body_error(&e))
+    async fn from_request(request: Request, _: &S) -> Result<Body, ApiError> {
+        let max = request.extensions().get::<BodyMax>().map_or(0, |max| max.0);
+        body::whole(request.into_body(), max).await.map(Body)
     }
-}
-
-fn body_error(e: &BytesRejection) -> ApiError {
-    let code =
-        if e.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::Invalid };
-    ApiError::new(code, format!("body: {}", e.body_text()))
 }
 
 /// A JSON body. Unlike axum's own it asks for no content type: `curl -d` sets a wrong one.

@@ -14,6 +14,7 @@ use contract::Digest;
 use contract::limits::MANIFEST_BYTES_MAX;
 
 use super::App;
+use super::body;
 use super::error::{ApiError, Code};
 
 const KEY_BYTES_MAX: usize = 128;
@@ -123,9 +124,7 @@ async fn keyed(app: &App, key: &HeaderValue, request: Request, next: Next) -> Re
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
     let key = key.ok_or_else(|| ApiError::invalid("Idempotency-Key: 1 to 128 visible characters"))?;
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MANIFEST_BYTES_MAX).await.map_err(|_| {
-        ApiError::new(Code::TooLarge, format!("body: at most {MANIFEST_BYTES_MAX} bytes are taken"))
-    })?;
+    let body = body::whole(body, MANIFEST_BYTES_MAX).await?;
     let head = format!("{} {}\n", parts.method, parts.uri);
     let fingerprint = Digest::of(&[head.as_bytes(), &body].concat());
     let turn = match app.answers.begin(key, fingerprint)? {

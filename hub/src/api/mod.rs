@@ -6,6 +6,7 @@ pub mod apply;
 pub mod artifacts;
 pub mod auth;
 pub mod blobs;
+pub mod body;
 pub mod diff;
 pub mod error;
 pub mod events;
@@ -25,11 +26,11 @@ pub mod workloads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Router};
 use contract::limits::MANIFEST_BYTES_MAX;
 use ed25519_dalek::SigningKey;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
 use auth::Token;
+use body::BodyMax;
 use error::{ApiError, Code};
 use routes::Guard;
 
@@ -94,18 +96,14 @@ pub fn router(app: App) -> Router {
     let mut router = Router::new();
     for route in routes::all() {
         let mut handler = route.handler;
-        let limit = match route.guard {
-            Guard::Ticket => DefaultBodyLimit::max(tickets::RESULT_BYTES_MAX),
-            Guard::Push => DefaultBodyLimit::disable(),
-            _ => DefaultBodyLimit::max(MANIFEST_BYTES_MAX),
-        };
+        let limit = if route.guard == Guard::Ticket { tickets::RESULT_BYTES_MAX } else { MANIFEST_BYTES_MAX };
         if route.guard == Guard::Change {
             handler = handler.layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
         }
         if route.guard != Guard::Push {
             handler = handler.layer(middleware::from_fn(in_time));
         }
-        handler = handler.layer(limit);
+        handler = handler.layer(Extension(BodyMax(limit)));
         if !matches!(route.guard, Guard::Open | Guard::Ticket) {
             handler = handler.layer(middleware::from_fn_with_state(app.clone(), auth::check));
         }

@@ -21,7 +21,7 @@ use contract::Digest;
 use contract::quantity::Bytes as Size;
 
 pub use sweep::{Sweep, Swept};
-pub use upload::Upload;
+pub use upload::{Upload, Uploaded};
 
 /// What pushes leave free on the disk: the store below must be able to write when artefacts have
 /// taken all they may.

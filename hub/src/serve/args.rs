@@ -8,11 +8,14 @@ use transport::{Endpoint, Prefix};
 
 use crate::compile::command::LimitArgs;
 
+/// Where a hub keeps everything, and where the CLI looks for its token.
+pub const DEFAULT_DATA: &str = "/var/lib/skerry/hub";
+
 /// Run the hub: API, store, artefacts, compile workers and the MQTT broker for the agents.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Where everything is kept: key, tokens, store, artefacts.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "SKERRY_DATA", default_value = DEFAULT_DATA)]
     pub data: PathBuf,
     /// Where the HTTP API listens; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7711")]

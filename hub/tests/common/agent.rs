@@ -2,6 +2,7 @@
 //! "runs" (all that it was told, healthy at once), and serves logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -64,6 +65,7 @@ impl FakeAgent {
             nonce: None,
             artifacts: String::new(),
             seq: 0,
+            epoch: Epoch { boots: BOOTS.fetch_add(1, Ordering::Relaxed) + 1, session: 1 },
         };
         let broker = broker.clone();
         let task = runtime.spawn(async move { agent.run(broker).await });
@@ -79,10 +81,12 @@ struct Board {
     nonce: Option<Nonce>,
     artifacts: String,
     seq: u64,
+    epoch: Epoch,
 }
 
 const BOARD: BoardId = BoardId([9; 16]);
-const EPOCH: Epoch = Epoch { boots: 1, session: 1 };
+/// Starts of boards in this test process: each is newer than all before it.
+static BOOTS: AtomicU64 = AtomicU64::new(0);
 
 impl Board {
     async fn run(mut self, broker: Broker) {
@@ -106,7 +110,7 @@ impl Board {
     fn presence(&self, online: bool) -> Presence {
         Presence {
             board: BOARD,
-            epoch: EPOCH,
+            epoch: self.epoch,
             online,
             contract_version: 1,
             agent_version: "0.1.0".into(),
@@ -156,7 +160,7 @@ impl Board {
         let workloads = desired.as_ref().map(running).unwrap_or_default();
         let report = Observed {
             board: BOARD,
-            epoch: EPOCH,
+            epoch: self.epoch,
             seq: self.seq,
             nonce: self.nonce,
             now_ms: 1000,
