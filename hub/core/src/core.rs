@@ -44,7 +44,7 @@ pub struct Core {
     pub(crate) log: EventLog,
     pub(crate) commands: Commands,
     pub(crate) compiles: Compiles,
-    /// Documents under way.
+    /// Documents and hellos under way.
     pub(crate) publishing: BTreeSet<EffectId>,
     /// The version of this step's commit is taken.
     pub(crate) committed: bool,

@@ -55,14 +55,14 @@ impl Core {
     }
 
     fn pump_hellos(&mut self, now: Now) {
-        while self.room() > 0 {
+        while self.room() > 0 && self.may_send() {
             let Some(id) = self.queues.hello.pop_first() else { return };
             self.publish_hello(now, &id);
         }
     }
 
     /// Documents wait until every placement is decided: one document instead of one for each
-    /// workload of an apply. And no more are under way than two pages.
+    /// workload of an apply. And no more messages are under way than two pages.
     fn pump_documents(&mut self, now: Now) {
         let mut looks = 0;
         while self.may_publish() && self.room() > 0 && looks < self.config.page_max {
@@ -73,7 +73,11 @@ impl Core {
     }
 
     fn may_publish(&self) -> bool {
-        self.queues.dirty.is_empty() && self.publishing.len() < 2 * self.config.page_max
+        self.queues.dirty.is_empty() && self.may_send()
+    }
+
+    fn may_send(&self) -> bool {
+        self.publishing.len() < 2 * self.config.page_max
     }
 
     fn pump_changes(&mut self) {
@@ -86,7 +90,8 @@ impl Core {
     /// Whether another step right now would do something.
     pub(crate) fn has_work(&self) -> bool {
         let sends = self.world.bus_up
-            && (!self.queues.hello.is_empty() || self.may_publish() && !self.queues.publish.is_empty());
+            && (self.may_send() && !self.queues.hello.is_empty()
+                || self.may_publish() && !self.queues.publish.is_empty());
         sends || !self.queues.dirty.is_empty() || !self.changes.is_empty() || self.compiles.has_work()
     }
 }

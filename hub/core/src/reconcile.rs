@@ -125,7 +125,7 @@ impl Core {
         let Some((work, agent)) = self.pair(key, id) else { return };
         let (ask, board) = (work.ask(), self.world.board(work, id, agent));
         let place = place::every(&ask, &board);
-        let unplaced = matches!(place, Err(place::WhyNot::Short(_)));
+        let unplaced = matches!(place, Err(place::WhyNot::Short(_) | place::WhyNot::Feature(_)));
         let slots = if place.is_ok() { BTreeSet::from([0]) } else { BTreeSet::new() };
         if unplaced != work.unplaced.agents.contains(id) {
             self.world.set_unplaced(key, |u| {

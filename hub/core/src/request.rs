@@ -57,7 +57,9 @@ impl Core {
             let (slots, agents) = (work.unplaced.slots.len(), work.unplaced.agents.len());
             match (slots, agents) {
                 (0, 0) => None,
-                (0, n) => Some(format!("{key}: {n} of the selected agents have no room for it")),
+                (0, n) => {
+                    Some(format!("{key}: {n} of the selected agents have no room for it, or lack a feature"))
+                }
                 (n, _) => Some(format!("{key}: no agent has room for {n} of {} replicas", work.replicas())),
             }
         };

@@ -10,15 +10,18 @@ use crate::event_log::{EventLog, Intake, intake};
 use crate::observed;
 use crate::restore;
 use crate::sanitize;
-use crate::session::Session;
+use crate::session::{Retry, Session};
 
 /// A heartbeat that says "events wait" is answered at once only if there is something new to
 /// acknowledge, and else no more often than this: each answer makes the agent send them again.
 const ACK_AGAIN_MS: Millis = 30_000;
 /// Events taken in before they are acknowledged without being asked.
 const ACK_EVERY: u32 = 32;
-/// A hole in the events is asked for so often; then it is told and passed over.
-const EVENT_GAP_ASKS: u8 = 3;
+/// A hole in the events is asked for so often, further and further apart (11 s to 3 minutes); then it
+/// is told and passed over: a hub restored from an old copy asks for what no agent has any more. An
+/// agent sends again only what it sent more than 10 s ago.
+const EVENT_GAP_ASKS: u32 = 5;
+const EVENT_GAP_BASE_MS: Millis = 15_000;
 
 /// What taking a report in came to.
 enum Taken {
@@ -143,7 +146,7 @@ impl Core {
             .is_some_and(|head| head.generation == record.generation && Some(head.digest) == record.digest);
         let was = (session.applied, session.hold, session.refused.clone());
         (session.applied, session.hold, session.refused) = (applied, hold, refused);
-        if is_current || hold.is_some() || session.refused.is_some() {
+        if is_current || hold.is_some() {
             session.resend = None;
         }
         let is = (session.applied, session.hold, session.refused.clone());
@@ -153,7 +156,8 @@ impl Core {
         }
         if hold.is_none() && (first || released) {
             self.queues.publish(id, !is_current);
-        } else if hold.is_none() && !is_current && is.2.is_none() {
+        } else if hold.is_none() && !is_current {
+            // Also when it refused one: that may have been an old one, told again by the broker.
             self.expect_applied(now, id);
         }
         self.retime(id);
@@ -201,9 +205,14 @@ impl Core {
                 let text = format!("events numbered from {} are not possible", batch.first_seq);
                 return self.note_rejected(Some(id), text);
             }
-            Intake::Gap(_) if session.event_gaps < EVENT_GAP_ASKS => {
-                session.event_gaps += 1;
-                return self.queues.hello(id);
+            // The agent had to drop some, and says so itself.
+            Intake::Gap(_) if batch.events[0].kind == EventKind::Lost => 0,
+            Intake::Gap(_) if session.gap.is_none_or(|retry| retry.attempt <= EVENT_GAP_ASKS) => {
+                if session.gap.is_none() {
+                    session.gap = Some(Retry::first(EVENT_GAP_BASE_MS, now, id));
+                    self.retime(id);
+                }
+                return;
             }
             Intake::Gap(missing) => {
                 let text = format!("{missing} events of the agent never arrived");
@@ -228,11 +237,19 @@ impl Core {
         agent.record.event_seq = last;
         self.out.agent(id);
         let Some(session) = agent.session.as_deref_mut() else { return };
-        session.event_gaps = 0;
+        session.gap = None;
         session.unacked += taken;
         if session.unacked >= ACK_EVERY {
             self.queues.hello(id);
         }
+        self.retime(id);
+    }
+
+    /// The events that came before have not come: a hello makes the agent send from there.
+    pub(crate) fn on_gap_again(&mut self, now: Now, id: &AgentId) {
+        let Some(session) = self.session_mut(id) else { return };
+        session.gap = session.gap.map(|retry| retry.next(EVENT_GAP_BASE_MS, now, id));
+        self.queues.hello(id);
     }
 
     pub(crate) fn keep_event(&mut self, record: crate::record::EventRecord) {
@@ -296,7 +313,7 @@ impl Core {
             let Some(session) = self.session_mut(&id) else { continue };
             session.confirmed = false;
             session.challenge = None;
-            (session.ask, session.resend, session.beat_at) = (None, None, None);
+            session.stop_waiting();
             self.retime(&id);
         }
         self.end_all_commands(&format!("the hub lost its broker: {reason}"));

@@ -84,9 +84,6 @@ impl Core {
         slot: u32,
     ) -> Target {
         let (revision, attempt) = (work.record.revision, work.record.attempt);
-        if let Some(refused) = session.refused.as_deref() {
-            return target(TargetState::Failing, format!("the agent refused its document: {refused}"));
-        }
         let seen = session.seen.get(key);
         if let Some(feature) = seen.and_then(|s| s.unsupported.as_deref()) {
             return target(TargetState::Failing, format!("not supported by the agent: {feature}"));
@@ -101,6 +98,9 @@ impl Core {
             && session.applied.is_some_and(|head| {
                 head.generation == agent.record.generation && Some(head.digest) == agent.record.digest
             });
+        if let Some(refused) = session.refused.as_deref().filter(|_| !settled) {
+            return target(TargetState::Failing, format!("the agent refused its document: {refused}"));
+        }
         if !settled {
             return target(TargetState::Progressing, "the document is on its way");
         }
@@ -126,7 +126,8 @@ impl Core {
         let unplaced = work.unplaced.slots.len() + work.unplaced.agents.len();
         if unplaced > 0 {
             (sum.total, sum.waiting) = (unplaced as u32, unplaced as u32);
-            worst = Some(target(TargetState::Waiting, "no agent has room for it"));
+            let reason = format!("{unplaced} without a place: describe says why");
+            worst = Some(target(TargetState::Waiting, reason));
         }
         for (id, placed) in &work.placed {
             for slot in &placed.record.slots {

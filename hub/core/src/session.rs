@@ -53,8 +53,8 @@ pub struct Session {
     /// Events taken since the last hello acknowledged any.
     pub unacked: u32,
     pub hello_at: Option<Millis>,
-    /// How often in a row a hole in the events was asked for.
-    pub event_gaps: u8,
+    /// A hole in the events: when and how often the agent is asked to send them again.
+    pub gap: Option<Retry>,
     /// What of its messages could not be used.
     pub problem: Option<Box<str>>,
     /// The entry in the timers.
@@ -125,7 +125,7 @@ impl Session {
             duplicate: None,
             unacked: 0,
             hello_at: None,
-            event_gaps: 0,
+            gap: None,
             problem: None,
             due: None,
         }
@@ -145,11 +145,17 @@ impl Session {
         self.clock.map(|(_, at)| now.boot_ms.saturating_sub(at))
     }
 
+    /// Nothing more is expected of it.
+    pub fn stop_waiting(&mut self) {
+        (self.ask, self.resend, self.beat_at, self.gap) = (None, None, None, None);
+    }
+
     fn next_due(&self) -> Option<Millis> {
         let asks = self.ask.map(|ask| ask.retry.at);
         let resends = self.resend.map(|retry| retry.at);
         let challenged = self.challenge.as_ref().map(|c| c.until);
-        [asks, resends, self.beat_at, challenged].into_iter().flatten().min()
+        let gap = self.gap.map(|retry| retry.at);
+        [asks, resends, self.beat_at, challenged, gap].into_iter().flatten().min()
     }
 }
 
@@ -308,7 +314,7 @@ impl Core {
             session.online = false;
             session.since_ms = now.boot_ms;
         }
-        (session.ask, session.resend, session.beat_at) = (None, None, None);
+        session.stop_waiting();
         self.queues.hello.remove(id);
         self.retime(id);
         self.end_commands(id, "the agent went offline");
@@ -387,12 +393,13 @@ impl Core {
             return self.new_session(now, id, presence);
         }
         // The other board's counter says nothing about this one's; event numbers must not collide,
-        // so it has to get above.
-        agent.record.board = presence.board;
+        // so it has to get above, however often it asks.
+        let floor = floor + 1;
+        (agent.record.board, agent.record.boots) = (presence.board, floor);
         self.out.agent(id);
         self.end_commands(id, "another board took the agent's id over");
         self.changed_agent(id);
-        self.send_floor(now, id, &presence, floor + 1);
+        self.send_floor(now, id, &presence, floor);
     }
 
     /// A hello from which nothing follows but that the agent jumps above `floor`.
@@ -434,6 +441,7 @@ impl Core {
         let overdue = session.beat_at.is_some_and(past);
         let ask_again = session.ask.is_some_and(|ask| past(ask.retry.at));
         let send_again = session.resend.is_some_and(|retry| past(retry.at));
+        let gap = session.gap.is_some_and(|retry| past(retry.at));
         if challenge_over {
             return self.admit_newcomer(now, id);
         }
@@ -443,6 +451,9 @@ impl Core {
         }
         if overdue {
             self.on_overdue(now, id);
+        }
+        if gap {
+            self.on_gap_again(now, id);
         }
         if send_again {
             self.send_again(now, id);
@@ -476,7 +487,8 @@ impl Core {
         session.hello_at = Some(now.boot_ms);
         let (board, epoch, nonce) = (session.board, session.epoch, session.nonce);
         let hello = self.hello_of(now, board, epoch, nonce, floor, acked, want);
-        self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+        let effect = self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+        self.publishing.insert(effect);
     }
 
     #[allow(clippy::too_many_arguments)] // the fields of one message, no two of one type in a row

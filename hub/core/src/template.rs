@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use contract::defaults::effective;
 use contract::env::{env_labels, expand_env};
-use contract::run::{ArtifactRef, Assignment, RunSpec};
+use contract::run::{ArtifactRef, Assignment, MountSource, RunSpec};
 use contract::spec::{EnvValue, Runtime, Workload};
 use contract::{Attempt, Digest, RevisionId, WorkloadKey};
 
@@ -57,7 +57,7 @@ impl Template {
             health_deadline_ms: effective.health_deadline_ms,
         };
         let labels = run.env.values().flat_map(|text| env_labels(text)).map(str::to_string).collect();
-        let requires = BTreeSet::from([feature_of(runtime).to_string()]);
+        let requires = requires(&run);
         let (key, price) = (manifest.key(), Price::default());
         let mut template = Template { key, revision, image, runtime, requires, labels, price, run };
         template.price = template.priced();
@@ -117,12 +117,18 @@ fn lacks(label: &str) -> String {
     format!("waiting for label '{label}' of the agent")
 }
 
-/// The feature without which an agent must not run it.
-pub fn feature_of(runtime: Runtime) -> &'static str {
-    match runtime {
+/// The features without which an agent must not run it: what it would otherwise ignore.
+fn requires(run: &RunSpec) -> BTreeSet<String> {
+    let runtime = match run.runtime {
         Runtime::Wasm => "wasm",
         Runtime::Oci => "oci",
-    }
+    };
+    let mounts = run.mounts.iter().map(|mount| match mount.from {
+        MountSource::Volume { .. } => "volume-mounts",
+        MountSource::HostPath { .. } => "host-path-mounts",
+        MountSource::Tmpfs { .. } => "tmpfs-mounts",
+    });
+    mounts.chain([runtime]).map(str::to_string).collect()
 }
 
 fn json_len<T: serde::Serialize>(value: &T) -> usize {

@@ -56,7 +56,7 @@ pub struct Placed {
 pub struct Unplaced {
     /// `replicas`: the slots that fit nowhere.
     pub slots: Vec<u32>,
-    /// `everyAgent`: the selected boards that have no room.
+    /// `everyAgent`: the selected boards that have no room, or lack a feature.
     pub agents: BTreeSet<AgentId>,
 }
 

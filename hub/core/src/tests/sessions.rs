@@ -209,14 +209,24 @@ fn events_are_acknowledged_when_durable_and_taken_once() {
     assert_eq!(acked.last().unwrap().acked.event_seq, 1 << 32 | 40);
     bed.message(&a.id, FromAgent::Events(batch));
     assert_eq!(bed.durable.events.len(), 40);
-    // A hole is asked for; when it stays it is told and passed over.
-    for _ in 0..4 {
+    // A hole is asked for, ever more slowly; when it stays it is told and passed over.
+    for n in 0..6 {
+        assert_eq!(bed.durable.events.len(), 40);
         bed.message(&a.id, FromAgent::Events(a.batch(43, 1)));
+        bed.take();
+        bed.pass(15_000 << n);
+        let asked = hellos(&mut bed);
+        assert!(n == 5 || asked.len() == 1 && asked[0].acked.event_seq == 1 << 32 | 40, "{n}: {asked:?}");
     }
     let texts: Vec<String> = bed.durable.events.values().map(|e| e.event.text.clone()).collect();
     assert_eq!(texts[40..], ["2 events of the agent never arrived", "e43"]);
+    // One that the agent itself tells of is none to ask for.
+    let mut lost = a.batch(50, 2);
+    lost.events[0].kind = EventKind::Lost;
+    bed.message(&a.id, FromAgent::Events(lost));
+    assert_eq!(bed.durable.agents[&a.id].event_seq, 1 << 32 | 51);
     a.heartbeat(&mut bed, 1);
-    assert_eq!(hellos(&mut bed).last().unwrap().acked.event_seq, 1 << 32 | 43);
+    assert_eq!(hellos(&mut bed).last().unwrap().acked.event_seq, 1 << 32 | 51);
     a.heartbeat(&mut bed, 1);
     assert_eq!(hellos(&mut bed), [], "nothing new to acknowledge, and it was just done");
 }

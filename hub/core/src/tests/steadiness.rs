@@ -120,3 +120,39 @@ fn views_are_camel_case_and_read_back() {
         assert!(!snake(text), "{text}");
     }
 }
+
+#[test]
+fn an_old_document_told_again_by_the_broker_stops_nothing() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    bed.take();
+    // It refuses the old one; the new one was lost.
+    let mut report = a.observed(contract::message::ObservedBody::Changes { workloads: Default::default() });
+    report.refused = Some("the document has generation 0".into());
+    bed.message(&a.id, contract::message::FromAgent::Observed(report));
+    assert_eq!(targets(&bed).failing, 1);
+    bed.pass(25_000);
+    a.converse(&mut bed);
+    assert_eq!(targets(&bed).steady, 1);
+}
+
+#[test]
+fn what_must_not_be_ignored_is_required() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let mut workload = every("w", "app:1");
+    let tmpfs = Some(contract::quantity::Bytes(1 << 20));
+    workload.spec.mounts = vec![contract::spec::Mount { tmpfs, path: "/tmp".into(), ..Default::default() }];
+    bed.apply(vec![workload]);
+    a.converse(&mut bed);
+    let why = bed.core.describe(bed.at(), &key("ns/w")).unwrap().not_here;
+    assert_eq!(why[0].reason, "lacks the feature 'tmpfs-mounts'");
+    assert_eq!(targets(&bed), Targets { total: 1, waiting: 1, ..Targets::default() });
+    a.presence.features.insert("tmpfs-mounts".into());
+    a.reboot(&mut bed);
+    let assignment = &a.desired.unwrap().assignments[&key("ns/w")];
+    assert_eq!(assignment.requires.iter().map(String::as_str).collect::<Vec<_>>(), ["tmpfs-mounts", "wasm"]);
+}
