@@ -245,7 +245,7 @@ impl Driver {
     }
 
     fn status(&self) -> LocalStatus {
-        LocalStatus { core: self.core.status(now()), store_waits: self.store_waits.clone() }
+        LocalStatus { agent: self.core.status(now()), store_waits: self.store_waits.clone() }
     }
 
     /// Tells the hub that the board's agent goes, if that is quick; workloads run on.
@@ -261,9 +261,9 @@ impl Driver {
 
 /// What `edge-agent status` is told.
 #[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LocalStatus {
-    #[serde(flatten)]
-    pub core: agent_core::StatusView,
+    pub agent: agent_core::StatusView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_waits: Option<String>,
 }

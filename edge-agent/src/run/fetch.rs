@@ -78,7 +78,9 @@ fn blob_path(artifact: &ArtifactRef) -> String {
 
 /// Before the bytes: a small answer that can spare a large one.
 async fn check_statement(key: &VerifyingKey, artifact: &ArtifactRef, base: &str) -> Result<(), FetchError> {
-    let response = http::get(base, &format!("{}/statement", blob_path(artifact)), 0).await?;
+    let engine = artifact.engine.as_deref().unwrap_or_default();
+    let path = format!("{}/statement?source={}&engine={engine}", blob_path(artifact), artifact.source);
+    let response = http::get(base, &path, 0).await?;
     let body = http_body_util::Limited::new(response.into_body(), limits::PROGRESS_BYTES_MAX).collect();
     let body = tokio::time::timeout(SILENCE, body).await.map_err(|_| HttpError::Silent(base.to_string()))?;
     let body = body.map_err(|why| FetchError::Broken(why.to_string()))?.to_bytes();

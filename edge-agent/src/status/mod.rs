@@ -39,8 +39,7 @@ enum Output {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
-    #[serde(flatten)]
-    core: StatusView,
+    agent: StatusView,
     #[serde(default)]
     store_waits: Option<String>,
 }
@@ -86,7 +85,7 @@ fn orphans(run_dir: &std::path::Path) -> anyhow::Result<()> {
 }
 
 fn print(answer: &Answer) {
-    let core = &answer.core;
+    let core = &answer.agent;
     println!("Agent       {} {} (board {}, start {})", core.agent, core.agent_version, &core.board.to_string()[..8], core.boots);
     println!("Hub         {}", session(core));
     if let Some(head) = core.applied {
