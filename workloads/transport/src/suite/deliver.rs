@@ -131,7 +131,11 @@ pub async fn a_command_never_waits_for_an_absent_agent(mut rig: Rig) {
     rig.cut(&agent("a"));
     assert_eq!(text(&next_inbound(&mut bus).await.payload), "gone");
     let command = Kind::Command("c1".parse().expect("a name"));
+    // Once a witness has heard what was said after it, the broker is done with the command.
+    let mut witness = rig.session(&agent("witness"), "gone").await;
     bus.sender.publish(to("a", command.clone(), "too early")).await.expect("the command is taken");
+    bus.sender.publish(to("witness", Kind::Hello, "after it")).await.expect("hello is taken");
+    assert_eq!(next_message(&mut witness).await.1, "after it");
 
     let mut session = rig.session(&agent("a"), "gone").await;
     bus.sender.publish(to("a", command.clone(), "in time")).await.expect("the command is taken");

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 
 use super::within;
@@ -15,6 +15,7 @@ pub struct Mosquitto {
     port: u16,
     _child: Child,
     _dir: TempDir,
+    _port: TcpSocket,
 }
 
 impl Mosquitto {
@@ -22,17 +23,7 @@ impl Mosquitto {
     pub async fn start() -> Mosquitto {
         let program = PATHS.iter().find(|path| std::path::Path::new(path).exists());
         let program = program.expect("these tests need the MQTT broker mosquitto: apt-get install mosquitto");
-        // Somebody else may take the free port before mosquitto does; then another is tried.
-        for _ in 0..5 {
-            if let Some(broker) = Mosquitto::try_start(program).await {
-                return broker;
-            }
-        }
-        panic!("mosquitto did not start on any of five free ports");
-    }
-
-    async fn try_start(program: &str) -> Option<Mosquitto> {
-        let port = free_port().await;
+        let (held, port) = hold_port();
         let dir = TempDir::new().expect("a temporary directory");
         let file = dir.path().join("mosquitto.conf");
         let conf = format!(
@@ -54,8 +45,8 @@ impl Mosquitto {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        let up = within("mosquitto listens", up).await;
-        up.then_some(Mosquitto { port, _child: child, _dir: dir })
+        assert!(within("mosquitto listens", up).await, "mosquitto ended at once");
+        Mosquitto { port, _child: child, _dir: dir, _port: held }
     }
 
     pub fn port(&self) -> u16 {
@@ -63,7 +54,13 @@ impl Mosquitto {
     }
 }
 
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port on loopback");
-    listener.local_addr().expect("a bound listener").port()
+/// A port that nobody else gets, neither another test nor a connection's near end: a socket of ours
+/// stays bound to it without listening. Having asked for reuse only after that, it lets in a
+/// listener that asks for reuse too, as mosquitto does.
+fn hold_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on loopback");
+    socket.set_reuseaddr(true).expect("reuse is allowed");
+    let port = socket.local_addr().expect("a bound socket").port();
+    (socket, port)
 }
