@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::image::ImageRef;
 use contract::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
 use contract::spec::Workload;
-use contract::{AgentId, Attempt, Digest, RevisionId, Version, WorkloadKey, rules};
+use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey, rules};
 
 use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
 use crate::charge::Charge;
 use crate::labels;
-use crate::record::{ArtifactRecord, REVISIONS_KEPT, RevisionRecord, WorkloadRecord};
+use crate::record::{ArtifactRecord, WorkloadRecord};
+use crate::revision::{changed, created};
 use crate::template::Template;
-use crate::world::{Agent, Work, World};
+use crate::world::{Agent, World};
 
 /// What an apply comes to, ready to be written.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -322,83 +323,4 @@ pub fn resolve<'a>(world: &'a World, image: &str) -> Result<&'a ArtifactRecord, 
         [] => format!("no artefact '{tag}' was pushed to this hub: hub push <file> {tag}"),
         others => format!("no artefact '{tag}' was pushed to this hub; there is {}", others.join(", ")),
     })
-}
-
-fn created(workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord) -> WorkloadRecord {
-    WorkloadRecord {
-        manifest: workload.clone(),
-        revision,
-        attempt: Attempt(1),
-        image: artifact.digest,
-        runtime: artifact.kind.runtime(),
-        restarts: 0,
-        version: Version(0),
-        created_wall_ms: None,
-        applied_wall_ms: None,
-        revisions: Vec::new(),
-    }
-}
-
-fn changed(
-    world: &World,
-    work: &Work,
-    workload: &Workload,
-    revision: RevisionId,
-    artifact: &ArtifactRecord,
-) -> (WorkloadRecord, ChangeKind) {
-    let present = &*work.record;
-    let mut record = WorkloadRecord { manifest: workload.clone(), ..present.clone() };
-    if revision != present.revision {
-        (record.revision, record.image, record.runtime) =
-            (revision, artifact.digest, artifact.kind.runtime());
-        // A revision that was here before may have been rejected by some board; attempts never
-        // fall, so that asking for it again is a new attempt everywhere.
-        if present.revisions.iter().any(|old| old.revision == revision) {
-            record.attempt = Attempt(present.attempt.0.saturating_add(1));
-        }
-        return (record, ChangeKind::Changed);
-    }
-    if is_rejected_somewhere(world, work) {
-        record.attempt = Attempt(present.attempt.0.saturating_add(1));
-        return (record, ChangeKind::Changed);
-    }
-    if present.manifest == *workload {
-        return (record, ChangeKind::Unchanged);
-    }
-    let mut scaled = present.manifest.clone();
-    scaled.spec.replicas = workload.spec.replicas;
-    let change = if scaled == *workload { ChangeKind::Scaled } else { ChangeKind::Changed };
-    (record, change)
-}
-
-/// A board that is heard of gave the present revision up: applying it again means trying again.
-pub fn is_rejected_somewhere(world: &World, work: &Work) -> bool {
-    let (revision, attempt) = (work.record.revision, work.record.attempt);
-    work.placed.keys().any(|id| {
-        let agent = world.agents.get(id).filter(|agent| world.is_fresh(agent));
-        let seen = agent.and_then(|agent| agent.session.as_ref()?.seen.get(&work.template.key));
-        seen.is_some_and(|seen| seen.rejects(revision, attempt).is_some())
-    })
-}
-
-/// The history, with the present revision as its newest entry. What a board still runs stays.
-pub fn history(present: Option<&Work>, record: &WorkloadRecord) -> Vec<RevisionRecord> {
-    let mut revisions = present.map_or(Vec::new(), |work| work.record.revisions.clone());
-    revisions.retain(|old| old.revision != record.revision);
-    let in_use: BTreeSet<RevisionId> =
-        present.iter().flat_map(|work| work.placed.values().map(|p| p.record.revision)).collect();
-    let mut spare = (revisions.len() + 1).saturating_sub(REVISIONS_KEPT);
-    revisions.retain(|old| {
-        let drop = spare > 0 && !in_use.contains(&old.revision);
-        spare -= usize::from(drop);
-        !drop
-    });
-    revisions.push(RevisionRecord {
-        revision: record.revision,
-        manifest: record.manifest.clone(),
-        image: record.image,
-        runtime: record.runtime,
-        version: record.version,
-    });
-    revisions
 }

@@ -4,10 +4,11 @@
 use contract::time::Now;
 use contract::{AgentId, Attempt, Version, WorkloadKey};
 
-use crate::admit::{self, Admitted, Denied, admit};
+use crate::admit::{Admitted, Denied, admit};
 use crate::api::{Answer, Apply, ChangeKind, Op, Refusal, Request, RequestId};
 use crate::core::Core;
 use crate::record::WorkloadRecord;
+use crate::revision;
 use crate::world::Work;
 
 impl Core {
@@ -77,7 +78,7 @@ impl Core {
         if present.is_none() {
             record.created_wall_ms = now.wall_ms;
         }
-        record.revisions = admit::history(present, &record);
+        record.revisions = revision::history(present, &record);
         let mut work = Work::new(record);
         if let Some(before) = self.world.works.remove(&key) {
             (work.placed, work.unplaced) = (before.placed, before.unplaced);
@@ -162,7 +163,7 @@ impl Core {
         };
         let mut record = (*work.record).clone();
         record.restarts += 1;
-        if admit::is_rejected_somewhere(&self.world, work) {
+        if revision::is_rejected_somewhere(&self.world, work) {
             record.attempt = Attempt(record.attempt.0.saturating_add(1));
         }
         self.commit();

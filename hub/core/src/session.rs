@@ -8,11 +8,10 @@
 //!              └── offline ◀──┴───────────── will of this epoch ◀────┘
 //! ```
 
-use contract::message::{Acked, CONTRACT_VERSION, Capacity, DesiredHead, Hello, Presence, Want};
-use contract::time::{Millis, Now, backoff_ms};
-use contract::{AgentId, BoardId, Digest, Epoch, Generation, Lineage, Nonce, limits};
+use contract::message::{CONTRACT_VERSION, Capacity, DesiredHead, Presence, Want};
+use contract::time::{Millis, Now};
+use contract::{AgentId, BoardId, Epoch, Generation, Lineage, Nonce, limits};
 
-use crate::api::Op;
 use crate::core::Core;
 use crate::observed::Seen;
 use crate::record::AgentRecord;
@@ -90,13 +89,6 @@ pub struct Challenge {
     pub until: Millis,
 }
 
-/// Asking again: after 5 s first; at most every 10 minutes.
-const ASK_BASE_MS: Millis = 5_000;
-/// The same for a document that is not reported as applied.
-const RESEND_BASE_MS: Millis = 10_000;
-pub const RETRY_MAX_MS: Millis = 600_000;
-/// How long the known board has to answer when another one claims its id.
-pub const CHALLENGE_MS: Millis = 10_000;
 /// An agent's start counter has 32 bits in its event numbers.
 const BOOTS_MAX: u64 = u32::MAX as u64 - 1;
 
@@ -150,24 +142,12 @@ impl Session {
         (self.ask, self.resend, self.beat_at, self.gap) = (None, None, None, None);
     }
 
-    fn next_due(&self) -> Option<Millis> {
+    pub(crate) fn next_due(&self) -> Option<Millis> {
         let asks = self.ask.map(|ask| ask.retry.at);
         let resends = self.resend.map(|retry| retry.at);
         let challenged = self.challenge.as_ref().map(|c| c.until);
         let gap = self.gap.map(|retry| retry.at);
         [asks, resends, self.beat_at, challenged, gap].into_iter().flatten().min()
-    }
-}
-
-impl Retry {
-    pub fn first(base: Millis, now: Now, agent: &AgentId) -> Retry {
-        Retry { attempt: 0, at: 0 }.next(base, now, agent)
-    }
-
-    #[must_use]
-    pub fn next(self, base: Millis, now: Now, agent: &AgentId) -> Retry {
-        let attempt = self.attempt.saturating_add(1);
-        Retry { attempt, at: now.boot_ms + backoff_ms(base, RETRY_MAX_MS, attempt, agent.as_str()) }
     }
 }
 
@@ -239,7 +219,7 @@ impl Core {
         }
     }
 
-    fn new_session(&mut self, now: Now, id: &AgentId, presence: Presence) {
+    pub(crate) fn new_session(&mut self, now: Now, id: &AgentId, presence: Presence) {
         let nonce = self.nonce(id, presence.epoch);
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let mut session = Session::new(&presence, nonce, now);
@@ -248,7 +228,7 @@ impl Core {
         }
         let online = presence.online;
         agent.session = Some(Box::new(session));
-        self.learn(now, id, &presence);
+        self.learn(id, &presence);
         self.end_commands(id, "the agent's session ended");
         if online {
             let known = self.session(id).is_some_and(|s| s.complete);
@@ -260,7 +240,7 @@ impl Core {
     }
 
     /// Take over what the presence tells about the board, durably if it is new.
-    fn learn(&mut self, _now: Now, id: &AgentId, presence: &Presence) {
+    fn learn(&mut self, id: &AgentId, presence: &Presence) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let mut record = agent.record.clone();
         let left_out = sanitize::learn(&mut record, presence);
@@ -304,7 +284,7 @@ impl Core {
             Some(_) => {}
         }
         self.go_offline(now, id);
-        self.learn(now, id, &presence);
+        self.learn(id, &presence);
         self.admit_newcomer(now, id);
     }
 
@@ -319,213 +299,6 @@ impl Core {
         self.retime(id);
         self.end_commands(id, "the agent went offline");
         self.changed_agent(id);
-    }
-
-    /// Another board under a known id. The known one is asked first, if it is thought to be there.
-    fn on_other_board(&mut self, now: Now, id: &AgentId, presence: Presence) {
-        let nonce = self.world.agents.get(id).and_then(|a| a.session.as_ref()).map(|s| s.epoch);
-        let nonce = nonce.map(|epoch| self.nonce(id, epoch));
-        match (self.session_mut(id), nonce) {
-            (Some(session), Some(nonce)) if session.online => {
-                match &mut session.challenge {
-                    Some(c) if c.newcomer.board == presence.board && c.newcomer.epoch >= presence.epoch => {}
-                    Some(challenge) => challenge.newcomer = presence,
-                    None => {
-                        let until = now.boot_ms + CHALLENGE_MS;
-                        session.challenge = Some(Box::new(Challenge { newcomer: presence, until }));
-                        session.nonce = nonce;
-                        session.confirmed = false;
-                        session.ask = None;
-                        self.ask(now, id, Want::Full);
-                    }
-                }
-                self.retime(id);
-                self.changed_agent(id);
-            }
-            _ => self.take_over(now, id, presence),
-        }
-    }
-
-    fn on_other_board_offline(&mut self, id: &AgentId, presence: &Presence) {
-        let Some(session) = self.session_mut(id) else { return };
-        let newer = |c: &Challenge| c.newcomer.board == presence.board && c.newcomer.epoch <= presence.epoch;
-        if session.challenge.as_deref().is_some_and(newer) {
-            session.challenge = None;
-        }
-        if session.duplicate == Some(presence.board) {
-            session.duplicate = None;
-        }
-        self.retime(id);
-        self.changed_agent(id);
-    }
-
-    /// The known board answered while another one claimed its id: both live.
-    pub(crate) fn found_duplicate(&mut self, now: Now, id: &AgentId) {
-        let Some(session) = self.session_mut(id) else { return };
-        let Some(challenge) = session.challenge.take() else { return };
-        let (other, known) = (challenge.newcomer.board, session.board);
-        let first = session.duplicate.replace(other) != Some(other);
-        self.retime(id);
-        self.changed_agent(id);
-        if first {
-            let text = format!(
-                "board {other} uses the id of board {known}, which is online: give one of them another id"
-            );
-            self.hub_event(now, id, contract::message::EventKind::Duplicate, text);
-        }
-    }
-
-    /// The known board is silent or gone: the newcomer is the agent now.
-    pub(crate) fn admit_newcomer(&mut self, now: Now, id: &AgentId) {
-        let challenge = self.session_mut(id).and_then(|s| s.challenge.take());
-        if let Some(challenge) = challenge {
-            self.take_over(now, id, challenge.newcomer);
-        }
-    }
-
-    fn take_over(&mut self, now: Now, id: &AgentId, presence: Presence) {
-        let Some(agent) = self.world.agents.get_mut(id) else { return };
-        let due = agent.session.take().and_then(|s| s.due);
-        self.timers.set(id, due, None);
-        agent.heard = false;
-        let floor = agent.record.boots;
-        if presence.epoch.boots > floor {
-            return self.new_session(now, id, presence);
-        }
-        // The other board's counter says nothing about this one's; event numbers must not collide,
-        // so it has to get above, however often it asks.
-        let floor = floor + 1;
-        (agent.record.board, agent.record.boots) = (presence.board, floor);
-        self.out.agent(id);
-        self.end_commands(id, "another board took the agent's id over");
-        self.changed_agent(id);
-        self.send_floor(now, id, &presence, floor);
-    }
-
-    /// A hello from which nothing follows but that the agent jumps above `floor`.
-    fn send_floor(&mut self, now: Now, id: &AgentId, presence: &Presence, floor: u64) {
-        let nonce = self.nonce(id, presence.epoch);
-        let Some(agent) = self.world.agents.get(id) else { return };
-        let acked = Acked { event_seq: agent.record.event_seq, ..Acked::default() };
-        let hello = self.hello_of(now, presence.board, presence.epoch, nonce, floor, acked, Want::Nothing);
-        self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
-    }
-
-    /// The known session said hello again (a retained presence read again, say).
-    fn greet_again(&mut self, id: &AgentId) {
-        self.queues.hello(id);
-    }
-
-    /// Ask the agent and go on asking, further and further apart, until a report with the nonce
-    /// (a full one, if that is wanted) comes. One question at a time.
-    pub(crate) fn ask(&mut self, now: Now, id: &AgentId, want: Want) {
-        let Some(session) = self.session_mut(id) else { return };
-        if !session.online {
-            return;
-        }
-        match &mut session.ask {
-            Some(ask) if ask.want == Want::Full || want == Want::Nothing => return,
-            Some(ask) => ask.want = Want::Full,
-            None => session.ask = Some(Ask { want, retry: Retry::first(ASK_BASE_MS, now, id) }),
-        }
-        self.queues.hello(id);
-        self.retime(id);
-    }
-
-    /// The time of something that this agent's session waits for.
-    pub(crate) fn on_timer(&mut self, now: Now, id: &AgentId) {
-        let Some(session) = self.session_mut(id) else { return };
-        session.due = None;
-        let past = |at: Millis| at <= now.boot_ms;
-        let challenge_over = session.challenge.as_ref().is_some_and(|c| past(c.until));
-        let overdue = session.beat_at.is_some_and(past);
-        let ask_again = session.ask.is_some_and(|ask| past(ask.retry.at));
-        let send_again = session.resend.is_some_and(|retry| past(retry.at));
-        let gap = session.gap.is_some_and(|retry| past(retry.at));
-        if challenge_over {
-            return self.admit_newcomer(now, id);
-        }
-        if let Some(ask) = session.ask.as_mut().filter(|_| ask_again) {
-            ask.retry = ask.retry.next(ASK_BASE_MS, now, id);
-            self.queues.hello(id);
-        }
-        if overdue {
-            self.on_overdue(now, id);
-        }
-        if gap {
-            self.on_gap_again(now, id);
-        }
-        if send_again {
-            self.send_again(now, id);
-        }
-        self.retime(id);
-    }
-
-    /// The document was published and the agent did not say that it applied it.
-    fn send_again(&mut self, now: Now, id: &AgentId) {
-        if let Some(session) = self.session_mut(id) {
-            session.resend = session.resend.map(|retry| retry.next(RESEND_BASE_MS, now, id));
-            self.queues.publish(id, true);
-        }
-    }
-
-    /// A published document is to be reported as applied, or it is sent again.
-    pub(crate) fn expect_applied(&mut self, now: Now, id: &AgentId) {
-        if let Some(session) = self.session_mut(id).filter(|s| s.online && s.resend.is_none()) {
-            session.resend = Some(Retry::first(RESEND_BASE_MS, now, id));
-            self.retime(id);
-        }
-    }
-
-    pub(crate) fn publish_hello(&mut self, now: Now, id: &AgentId) {
-        let Some(agent) = self.world.agents.get_mut(id) else { return };
-        let (floor, event_seq) = (agent.record.boots, agent.record.event_seq);
-        let Some(session) = agent.session.as_mut().filter(|s| s.online) else { return };
-        let acked = Acked { epoch: session.seen_epoch, observed_seq: session.seen_seq, event_seq };
-        let want = session.ask.map_or(Want::Nothing, |ask| ask.want);
-        session.unacked = 0;
-        session.hello_at = Some(now.boot_ms);
-        let (board, epoch, nonce) = (session.board, session.epoch, session.nonce);
-        let hello = self.hello_of(now, board, epoch, nonce, floor, acked, want);
-        let effect = self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
-        self.publishing.insert(effect);
-    }
-
-    #[allow(clippy::too_many_arguments)] // the fields of one message, no two of one type in a row
-    fn hello_of(
-        &self,
-        now: Now,
-        board: BoardId,
-        epoch: Epoch,
-        nonce: Nonce,
-        epoch_floor: u64,
-        acked: Acked,
-        want: Want,
-    ) -> Hello {
-        Hello {
-            lineage: self.world.meta.lineage,
-            term: self.world.meta.term,
-            board,
-            epoch,
-            nonce,
-            epoch_floor,
-            acked,
-            want,
-            heartbeat_ms: self.world.settings.heartbeat_ms,
-            wall_ms: now.wall_ms,
-            artifacts: self.world.settings.artifacts_url.clone(),
-        }
-    }
-
-    /// Fresh for each session and each doubt about one.
-    pub(crate) fn nonce(&mut self, id: &AgentId, epoch: Epoch) -> Nonce {
-        self.nonces += 1;
-        let seed = &self.world.settings.nonce_seed;
-        let text = format!("{}\0{}\0{}", id.as_str(), epoch, self.nonces);
-        let digest = Digest::of(&[seed.as_slice(), text.as_bytes()].concat());
-        let mut nonce = [0; 16];
-        nonce.copy_from_slice(&digest.as_bytes()[..16]);
-        Nonce(nonce)
     }
 
     pub(crate) fn session(&self, id: &AgentId) -> Option<&Session> {

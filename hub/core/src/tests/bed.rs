@@ -75,6 +75,8 @@ pub struct Bed {
     /// What left since it was last taken.
     pub ops: Vec<Op>,
     pub open: Vec<Effect>,
+    /// Documents published, ever.
+    pub documents: usize,
     config: Config,
     requests: u64,
 }
@@ -87,7 +89,18 @@ impl Bed {
     pub fn with(config: Config, durable: Store) -> Bed {
         let core = Core::new(config.clone());
         let (pending, ops, open) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut bed = Bed { core, now: 1000, durable, pending, auto: true, ops, open, config, requests: 0 };
+        let mut bed = Bed {
+            core,
+            now: 1000,
+            durable,
+            pending,
+            auto: true,
+            ops,
+            open,
+            documents: 0,
+            config,
+            requests: 0,
+        };
         bed.boot();
         bed
     }
@@ -180,10 +193,12 @@ impl Bed {
         store
     }
 
-    fn check(&self, effect: &Effect) {
-        let store = || self.durable_before(effect);
+    fn check(&mut self, effect: &Effect) {
+        let before = self.durable_before(effect);
+        let store = || before.clone();
         match &effect.op {
             Op::PublishDesired { agent, document } => {
+                self.documents += 1;
                 let store = store();
                 let record = &store.agents[agent];
                 assert_eq!(record.generation, document.generation, "generation is durable first");

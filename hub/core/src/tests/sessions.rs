@@ -117,7 +117,7 @@ fn a_silent_board_is_replaced_by_the_one_that_took_its_id() {
     b.desired = None;
     bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
     bed.take();
-    bed.pass(crate::session::CHALLENGE_MS);
+    bed.pass(crate::duplicate::CHALLENGE_MS);
     // Its counter says nothing beside the other board's: it has to get above it.
     b.converse(&mut bed);
     assert_eq!(bed.durable.agents[&b.id].board, b.presence.board);
@@ -278,4 +278,27 @@ fn odd_labels_are_left_out_and_said() {
     let view = bed.core.agent(bed.at(), &a.id).unwrap();
     assert_eq!(view.labels, labels(&[("line", "a")]));
     assert!(view.problems[0].contains("2 of its 3 labels"), "{:?}", view.problems);
+}
+
+#[test]
+fn a_late_report_of_the_session_before_changes_nothing() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    let mut late = a.clone();
+    let workloads = [(key("ns/w"), None)].into();
+    let late = late.observed(ObservedBody::Changes { workloads });
+    a.reconnect(&mut bed);
+    bed.message(&a.id, FromAgent::Observed(Observed { seq: 99, ..late.clone() }));
+    bed.message(&a.id, FromAgent::Observed(late));
+    let shown = bed.core.instances(bed.at(), &Default::default());
+    assert_eq!((shown[0].state.as_str(), shown[0].fresh), ("Running", true));
+    let other = Observed {
+        board: BoardId([77; 16]),
+        ..a.observed(ObservedBody::Full { workloads: Default::default() })
+    };
+    bed.message(&a.id, FromAgent::Observed(other));
+    assert_eq!(bed.core.instances(bed.at(), &Default::default()).len(), 1, "nor one of another board");
 }

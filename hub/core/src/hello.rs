@@ -1,0 +1,155 @@
+//! What is an agent asked, and when again? One open question at a time, further and further apart.
+
+use contract::message::{Acked, Hello, Presence, Want};
+use contract::time::{Millis, Now, backoff_ms};
+use contract::{AgentId, BoardId, Digest, Epoch, Nonce};
+
+use crate::api::Op;
+use crate::core::Core;
+use crate::session::{Ask, Retry};
+
+/// Asking again: after 5 s first; at most every 10 minutes.
+const ASK_BASE_MS: Millis = 5_000;
+/// The same for a document that is not reported as applied.
+const RESEND_BASE_MS: Millis = 10_000;
+pub const RETRY_MAX_MS: Millis = 600_000;
+
+impl Retry {
+    pub fn first(base: Millis, now: Now, agent: &AgentId) -> Retry {
+        Retry { attempt: 0, at: 0 }.next(base, now, agent)
+    }
+
+    #[must_use]
+    pub fn next(self, base: Millis, now: Now, agent: &AgentId) -> Retry {
+        let attempt = self.attempt.saturating_add(1);
+        Retry { attempt, at: now.boot_ms + backoff_ms(base, RETRY_MAX_MS, attempt, agent.as_str()) }
+    }
+}
+
+impl Core {
+    /// A hello from which nothing follows but that the agent jumps above `floor`.
+    pub(crate) fn send_floor(&mut self, now: Now, id: &AgentId, presence: &Presence, floor: u64) {
+        let nonce = self.nonce(id, presence.epoch);
+        let Some(agent) = self.world.agents.get(id) else { return };
+        let acked = Acked { event_seq: agent.record.event_seq, ..Acked::default() };
+        let hello = self.hello_of(now, presence.board, presence.epoch, nonce, floor, acked, Want::Nothing);
+        self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+    }
+
+    /// The known session said hello again (a retained presence read again, say).
+    pub(crate) fn greet_again(&mut self, id: &AgentId) {
+        self.queues.hello(id);
+    }
+
+    /// Ask the agent and go on asking, further and further apart, until a report with the nonce
+    /// (a full one, if that is wanted) comes. One question at a time.
+    pub(crate) fn ask(&mut self, now: Now, id: &AgentId, want: Want) {
+        let Some(session) = self.session_mut(id) else { return };
+        if !session.online {
+            return;
+        }
+        match &mut session.ask {
+            Some(ask) if ask.want == Want::Full || want == Want::Nothing => return,
+            Some(ask) => ask.want = Want::Full,
+            None => session.ask = Some(Ask { want, retry: Retry::first(ASK_BASE_MS, now, id) }),
+        }
+        self.queues.hello(id);
+        self.retime(id);
+    }
+
+    /// The time of something that this agent's session waits for.
+    pub(crate) fn on_timer(&mut self, now: Now, id: &AgentId) {
+        let Some(session) = self.session_mut(id) else { return };
+        session.due = None;
+        let past = |at: Millis| at <= now.boot_ms;
+        let challenge_over = session.challenge.as_ref().is_some_and(|c| past(c.until));
+        let overdue = session.beat_at.is_some_and(past);
+        let ask_again = session.ask.is_some_and(|ask| past(ask.retry.at));
+        let send_again = session.resend.is_some_and(|retry| past(retry.at));
+        let gap = session.gap.is_some_and(|retry| past(retry.at));
+        if challenge_over {
+            return self.admit_newcomer(now, id);
+        }
+        if let Some(ask) = session.ask.as_mut().filter(|_| ask_again) {
+            ask.retry = ask.retry.next(ASK_BASE_MS, now, id);
+            self.queues.hello(id);
+        }
+        if overdue {
+            self.on_overdue(now, id);
+        }
+        if gap {
+            self.on_gap_again(now, id);
+        }
+        if send_again {
+            self.send_again(now, id);
+        }
+        self.retime(id);
+    }
+
+    /// The document was published and the agent did not say that it applied it.
+    fn send_again(&mut self, now: Now, id: &AgentId) {
+        if let Some(session) = self.session_mut(id) {
+            session.resend = session.resend.map(|retry| retry.next(RESEND_BASE_MS, now, id));
+            self.queues.publish(id, true);
+        }
+    }
+
+    /// A published document is to be reported as applied, or it is sent again.
+    pub(crate) fn expect_applied(&mut self, now: Now, id: &AgentId) {
+        if let Some(session) = self.session_mut(id).filter(|s| s.online && s.resend.is_none()) {
+            session.resend = Some(Retry::first(RESEND_BASE_MS, now, id));
+            self.retime(id);
+        }
+    }
+
+    pub(crate) fn publish_hello(&mut self, now: Now, id: &AgentId) {
+        let Some(agent) = self.world.agents.get_mut(id) else { return };
+        let (floor, event_seq) = (agent.record.boots, agent.record.event_seq);
+        let Some(session) = agent.session.as_mut().filter(|s| s.online) else { return };
+        let acked = Acked { epoch: session.seen_epoch, observed_seq: session.seen_seq, event_seq };
+        let want = session.ask.map_or(Want::Nothing, |ask| ask.want);
+        session.unacked = 0;
+        session.hello_at = Some(now.boot_ms);
+        let (board, epoch, nonce) = (session.board, session.epoch, session.nonce);
+        let hello = self.hello_of(now, board, epoch, nonce, floor, acked, want);
+        let effect = self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+        self.publishing.insert(effect);
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of one message, no two of one type in a row
+    fn hello_of(
+        &self,
+        now: Now,
+        board: BoardId,
+        epoch: Epoch,
+        nonce: Nonce,
+        epoch_floor: u64,
+        acked: Acked,
+        want: Want,
+    ) -> Hello {
+        Hello {
+            lineage: self.world.meta.lineage,
+            term: self.world.meta.term,
+            board,
+            epoch,
+            nonce,
+            epoch_floor,
+            acked,
+            want,
+            heartbeat_ms: self.world.settings.heartbeat_ms,
+            wall_ms: now.wall_ms,
+            artifacts: self.world.settings.artifacts_url.clone(),
+        }
+    }
+
+    /// Fresh for each session and each doubt about one.
+    pub(crate) fn nonce(&mut self, id: &AgentId, epoch: Epoch) -> Nonce {
+        self.nonces += 1;
+        let seed = &self.world.settings.nonce_seed;
+        let text = format!("{}\0{}\0{}", id.as_str(), epoch, self.nonces);
+        let digest = Digest::of(&[seed.as_slice(), text.as_bytes()].concat());
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&digest.as_bytes()[..16]);
+        Nonce(nonce)
+    }
+}
