@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(backoff_ms(100, 1000, 0, "a"), 0);
         for attempt in 1..200 {
             let wait = backoff_ms(100, 60_000, attempt, "a");
-            assert!(wait <= 60_000 && wait >= 75, "{attempt}: {wait}");
+            assert!((75..=60_000).contains(&wait), "{attempt}: {wait}");
         }
         assert_ne!(backoff_ms(1000, 60_000, 3, "a"), backoff_ms(1000, 60_000, 3, "b"));
     }

@@ -17,6 +17,9 @@ fn the_schema_describes_a_document() {
     assert_eq!(spec["mounts"]["items"]["required"], json!(["path"]));
     assert_eq!(spec["env"]["additionalProperties"]["anyOf"].as_array().unwrap().len(), 3);
     assert_eq!(spec["resources"]["properties"]["cpu"]["type"], json!(["string", "number"]));
+    // `size: 1` is kept as text, so an editor must not mind the number.
+    let size = &spec["rollout"]["properties"]["batches"]["items"]["properties"]["size"];
+    assert_eq!(size["type"], json!(["string", "number", "boolean"]));
     assert!(!schema.to_string().contains("$ref"));
 }
 

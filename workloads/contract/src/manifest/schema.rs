@@ -27,7 +27,7 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let types = settings.into_generator().into_root_schema_for::<Workload>();
     let mut schema = types.to_value();
     simplify(&mut schema, false);
-    widen(&mut schema, false);
+    widen(&mut schema);
     add_defaults(&mut schema);
     head(schema)
 });
@@ -45,8 +45,7 @@ fn head(mut schema: Value) -> Value {
 }
 
 /// Null is taken where a list, map or object may be left out (its lines are commented out), and
-/// nowhere else. Defaults of the types (`[]`, `false`) tell nobody anything. `nullable`: the value
-/// may be left out.
+/// nowhere else. Defaults of the types (`[]`, `false`) tell nobody anything.
 fn simplify(schema: &mut Value, may_be_absent: bool) {
     let Some(map) = schema.as_object_mut() else { return };
     map.remove("default");
@@ -92,26 +91,29 @@ fn unwrap_option(map: &mut serde_json::Map<String, Value>) {
     }
 }
 
-/// Texts in lists and maps keep what is written, so an editor must let `A: 1` and `- 80` pass; so
-/// must it for amounts of cpu and bytes (`cpu: 1`).
-fn widen(schema: &mut Value, within: bool) {
+/// The reader keeps what is written wherever it wants text, so an editor must let `A: 1`, `- 80` and
+/// `cpu: 1` pass.
+fn widen(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else { return };
-    let amount = map.get("format").is_some_and(|f| f == "cpu" || f == "bytes");
-    let free = within && !map.contains_key("format") && !map.contains_key("enum");
-    if map.get("type").is_some_and(|t| t == "string") && (amount || free) {
-        let types = if amount { json!(["string", "number"]) } else { json!(["string", "number", "boolean"]) };
+    let one_of_words = map.contains_key("enum");
+    let types = match map.get("format").and_then(Value::as_str) {
+        None if !one_of_words => json!(["string", "number", "boolean"]),
+        Some("cpu" | "bytes" | "name") => json!(["string", "number"]),
+        _ => json!("string"),
+    };
+    if map.get("type").is_some_and(|t| t == "string") {
         map.insert("type".to_string(), types);
     }
-    for field in map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
-        widen(field.1, false);
+    for (_, field) in map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        widen(field);
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = map.get_mut(inner) {
-            widen(inner, true);
+            widen(inner);
         }
     }
     for variant in map.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
-        widen(variant, within);
+        widen(variant);
     }
 }
 
