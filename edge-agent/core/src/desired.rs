@@ -271,3 +271,44 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{Digest, Generation, Lineage};
+
+    fn head(lineage: u8, term: u64, generation: u64, content: u8) -> DesiredHead {
+        DesiredHead {
+            lineage: Lineage([lineage; 16]),
+            term: Term(term),
+            generation: Generation(generation),
+            digest: Digest::of(&[content]),
+        }
+    }
+
+    #[test]
+    fn every_head_gets_one_of_three_answers() {
+        let held = head(1, 5, 10, 0);
+        let judge = |seen, new| judge_head(Some(&held), Term(seen), &new);
+        assert_eq!(judge_head(None, Term(0), &held), Verdict::Newer);
+        assert_eq!(judge(5, head(1, 5, 11, 1)), Verdict::Newer);
+        assert_eq!(judge(5, head(1, 6, 11, 0)), Verdict::Newer);
+        assert_eq!(judge(5, head(1, 5, 10, 0)), Verdict::AlreadySo);
+        assert_eq!(judge(5, head(1, 6, 10, 0)), Verdict::AlreadySo);
+        assert_eq!(judge(5, head(1, 4, 10, 0)), Verdict::AlreadySo, "the same content under an older term");
+        for (new, says) in [
+            (head(2, 9, 99, 1), "another hub store"),
+            (head(1, 4, 11, 1), "term 4"),
+            (head(1, 5, 9, 0), "generation 9"),
+            (head(1, 5, 10, 1), "fork"),
+            (head(1, 9, 10, 1), "fork"),
+        ] {
+            let Verdict::Refused(reason) = judge(5, new) else { panic!("{new:?} was not refused") };
+            assert!(reason.contains(says), "{reason}");
+        }
+        assert!(
+            matches!(judge(7, head(1, 6, 11, 1)), Verdict::Refused(_)),
+            "a term that was only seen counts"
+        );
+    }
+}

@@ -28,3 +28,6 @@ pub use crate::config::CoreConfig;
 pub use crate::core::Core;
 pub use crate::instance::{Instance, Phase, Retry, Run};
 pub use crate::status::{HubView, SessionView, StateView, StatusView, WorkloadView};
+
+#[cfg(test)]
+mod testing;

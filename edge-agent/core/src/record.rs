@@ -295,3 +295,52 @@ impl Core {
 fn first_slot(key: &WorkloadKey, assignment: &Assignment) -> Option<InstanceId> {
     assignment.slots.first().map(|slot| InstanceId { workload: key.clone(), slot: *slot })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assignment, revision};
+
+    fn record(good: Option<u8>, rejected: Option<(u8, u32)>) -> Record {
+        Record {
+            good: good.map(|n| Arc::new(assignment("a", n, &[0]))),
+            candidate: None,
+            rejected: rejected.map(|(n, attempt)| Rejected {
+                revision: revision(n),
+                attempt: Attempt(attempt),
+                reason: "it failed".into(),
+            }),
+        }
+    }
+
+    fn chosen(record: &Record, n: u8, attempt: u32, needs: &[&str]) -> (RevisionId, Role, bool) {
+        let mut desired = assignment("a", n, &[0, 1]);
+        desired.attempt = Attempt(attempt);
+        desired.requires = needs.iter().map(|f| f.to_string()).collect();
+        let target = choose(&Arc::new(desired), record, &BTreeSet::from(["wasm".to_string()]));
+        assert_eq!(target.assignment.slots, [0, 1], "always as many slots as the document says");
+        (target.assignment.revision, target.role, target.lacks.is_some())
+    }
+
+    #[test]
+    fn what_runs_follows_from_document_and_record() {
+        let (new, old) = (revision(2), revision(1));
+        assert_eq!(chosen(&record(None, None), 2, 1, &[]), (new, Role::Candidate, false));
+        assert_eq!(chosen(&record(Some(1), None), 2, 1, &[]), (new, Role::Candidate, false));
+        assert_eq!(chosen(&record(Some(2), None), 2, 1, &[]), (new, Role::Good, false));
+        assert_eq!(chosen(&record(Some(1), Some((2, 1))), 2, 1, &[]), (old, Role::Good, false));
+        assert_eq!(chosen(&record(Some(1), Some((2, 3))), 2, 2, &[]), (old, Role::Good, false));
+        assert_eq!(chosen(&record(Some(1), Some((2, 1))), 2, 2, &[]), (new, Role::Candidate, false));
+        assert_eq!(chosen(&record(Some(1), Some((3, 9))), 2, 1, &[]), (new, Role::Candidate, false));
+        // Without a good one there is nothing to fall back to.
+        assert_eq!(chosen(&record(None, Some((2, 1))), 2, 1, &[]), (new, Role::Candidate, false));
+        assert_eq!(chosen(&record(Some(1), None), 2, 1, &["wasm"]), (new, Role::Candidate, false));
+        assert_eq!(chosen(&record(Some(1), None), 2, 1, &["gpu"]), (old, Role::Good, false));
+        assert_eq!(chosen(&record(None, None), 2, 1, &["gpu"]), (new, Role::Candidate, true));
+        assert_eq!(
+            chosen(&record(Some(2), None), 2, 1, &["gpu"]),
+            (new, Role::Good, true),
+            "after a downgrade"
+        );
+    }
+}

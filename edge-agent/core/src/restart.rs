@@ -81,3 +81,76 @@ pub(crate) fn at_exit(
         ..note
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::assignment;
+    use contract::Attempt;
+    use contract::spec::RestartPolicy;
+
+    const RUN: RunId = RunId { boots: 1, number: 1 };
+
+    fn end(note: RestartNote, exit: &Exit, proven: bool, assignment: &Assignment) -> RestartNote {
+        let config = CoreConfig::default();
+        at_exit(note, &Ended { run: RUN, exit, proven }, assignment, 1000, "a", &config)
+    }
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_wait_ends_at_two_minutes() {
+        let a = assignment("a", 1, &[0]);
+        let exit = Exit::Code { code: 1 };
+        let mut note = end(at_start(None, &a), &exit, false, &a);
+        assert_eq!((note.streak, note.not_before_ms), (1, 1000));
+        let mut last = 0;
+        for _ in 0..40 {
+            note = end(at_start(Some(&note), &a), &exit, false, &a);
+            let wait = note.not_before_ms - 1000;
+            assert!(wait >= last * 3 / 4 && (750..=120_000).contains(&wait), "{wait}");
+            last = wait;
+        }
+        assert_eq!(note.restarts, 40);
+        assert!(last >= 90_000);
+        let note = end(at_start(Some(&note), &a), &exit, true, &a);
+        assert_eq!((note.streak, note.not_before_ms), (1, 1000), "a minute of health forgives");
+    }
+
+    #[test]
+    fn a_reboot_is_not_the_workloads_failure() {
+        let a = assignment("a", 1, &[0]);
+        let note = end(at_start(None, &a), &Exit::Rebooted, false, &a);
+        assert_eq!((note.streak, note.not_before_ms, note.finished), (0, 1000, None));
+    }
+
+    #[test]
+    fn policies_say_what_ends_for_good() {
+        let ok = Exit::Code { code: 0 };
+        let bad = Exit::Code { code: 3 };
+        for (policy, after_ok, after_bad) in [
+            (RestartPolicy::Always, false, false),
+            (RestartPolicy::OnFailure, true, false),
+            (RestartPolicy::Never, true, true),
+        ] {
+            let mut a = assignment("a", 1, &[0]);
+            a.run.restart_policy = policy;
+            assert_eq!(end(at_start(None, &a), &ok, false, &a).finished.is_some(), after_ok);
+            assert_eq!(end(at_start(None, &a), &bad, false, &a).finished.is_some(), after_bad);
+        }
+    }
+
+    #[test]
+    fn a_note_binds_only_what_it_was_written_for() {
+        let a = assignment("a", 1, &[0]);
+        let note = end(at_start(None, &a), &Exit::Code { code: 1 }, false, &a);
+        assert!(binding(Some(&note), &a).is_some());
+        let restarted = Assignment { restarts: 1, ..a.clone() };
+        assert!(binding(Some(&note), &restarted).is_none());
+        assert_eq!(at_start(Some(&note), &restarted).restarts, 1, "an operator's restart is one too");
+        assert_eq!(at_start(Some(&note), &restarted).streak, 0);
+        let again = Assignment { attempt: Attempt(2), ..a };
+        assert!(binding(Some(&note), &again).is_none());
+        let other = at_start(Some(&note), &assignment("a", 2, &[0]));
+        assert_eq!((other.restarts, other.streak), (0, 0));
+        assert_eq!(other.last_exit, note.last_exit, "how the run before ended is kept");
+    }
+}

@@ -239,3 +239,106 @@ impl Garbage {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event(kind: EventKind, text: &str) -> AgentEvent {
+        AgentEvent { at_ms: 0, boots: 1, wall_ms: None, instance: None, kind, text: text.into() }
+    }
+
+    fn spool() -> Spool {
+        let mut spool = Spool::default();
+        spool.rebase(1);
+        spool
+    }
+
+    fn send_all(spool: &mut Spool) -> Vec<(u64, EventKind)> {
+        let mut sent = Vec::new();
+        while let Some((first, events)) = spool.take_batch(0) {
+            assert!(events.len() <= EVENTS_PER_MESSAGE_MAX);
+            sent.extend(events.into_iter().enumerate().map(|(n, e)| (first + n as u64, e.kind)));
+        }
+        sent
+    }
+
+    fn check(spool: &Spool) {
+        assert!(spool.len() <= EVENT_SPOOL_MAX);
+        let seqs: Vec<u64> = spool.items.iter().map(|item| item.seq).collect();
+        assert!(seqs.windows(2).all(|w| w[1] == w[0] + 1), "a hole: {seqs:?}");
+        let first = spool.items.front();
+        let follows = first.is_none_or(|item| item.seq & NUMBER == spool.base + 1);
+        let marked = first.is_some_and(|item| item.lost > 0);
+        assert!(follows || marked, "what is missing before the first event is not named");
+    }
+
+    #[test]
+    fn high_priority_outlives_low_and_what_was_lost_is_counted() {
+        let mut spool = spool();
+        for n in 0..EVENT_SPOOL_MAX * 2 {
+            let kind = if n % 8 == 0 { EventKind::FellBack } else { EventKind::Started };
+            spool.push(event(kind, &n.to_string()));
+            check(&spool);
+        }
+        let sent = send_all(&mut spool);
+        assert_eq!(sent.iter().filter(|(_, kind)| *kind == EventKind::FellBack).count(), EVENT_SPOOL_MAX / 4);
+        let lost: u32 = spool.items.iter().map(|item| item.lost).sum();
+        assert_eq!(sent.iter().filter(|(_, kind)| *kind == EventKind::Lost).count(), 1);
+        assert_eq!(spool.len() - 1 + lost as usize, EVENT_SPOOL_MAX * 2);
+    }
+
+    #[test]
+    fn a_hub_that_never_acknowledges_is_told_what_it_missed() {
+        let mut spool = spool();
+        for n in 0..EVENT_SPOOL_MAX + 10 {
+            spool.push(event(EventKind::Refused, &n.to_string()));
+            send_all(&mut spool);
+            check(&spool);
+        }
+        assert_eq!(spool.items[0].event.kind, EventKind::Lost);
+        assert_eq!(spool.items[0].lost, 11);
+        assert_eq!(spool.items.back().unwrap().seq, 1 << 32 | (EVENT_SPOOL_MAX as u64 + 10));
+    }
+
+    #[test]
+    fn only_an_acknowledgement_trims() {
+        let mut spool = spool();
+        (0..5).for_each(|n| spool.push(event(EventKind::Started, &n.to_string())));
+        assert_eq!(send_all(&mut spool).len(), 5);
+        assert_eq!(spool.len(), 5);
+        spool.acked(1 << 32 | 2);
+        assert_eq!((spool.len(), spool.items[0].seq), (3, 1 << 32 | 3));
+        spool.acked(9 << 32);
+        assert_eq!(spool.len(), 3, "of a start that is not ours");
+        spool.end_session();
+        assert_eq!(send_all(&mut spool).len(), 3, "sent again in the next session");
+        spool.acked(1 << 32 | 99);
+        spool.push(event(EventKind::Started, "new"));
+        assert_eq!(spool.items[0].seq, 1 << 32 | 100, "a number the hub has is never given again");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_have_no_holes(acts in prop::collection::vec((0u8..6, 0u64..40), 0..3000)) {
+            let mut spool = spool();
+            let mut boots = 1;
+            let mut taken = 0;
+            for (act, n) in acts {
+                match act {
+                    0 => { send_all(&mut spool); }
+                    1 if n == 0 => { boots += 1; spool.rebase(boots); }
+                    1 => spool.end_session(),
+                    2 => { taken = taken.max(boots << 32 | n); spool.acked(boots << 32 | n); }
+                    _ => (0..n).for_each(|n| {
+                        let kind = if n % 2 == 0 { EventKind::Started } else { EventKind::FellBack };
+                        spool.push(event(kind, "x"));
+                    }),
+                }
+                check(&spool);
+                prop_assert!(spool.items.front().is_none_or(|item| item.seq > taken));
+            }
+        }
+    }
+}

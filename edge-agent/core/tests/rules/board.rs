@@ -169,6 +169,9 @@ impl Board {
             assert!(effect.id > self.last_id, "effect ids must grow");
             assert!(effect.after.is_none_or(|after| after < effect.id), "after names a later effect");
             self.last_id = effect.id;
+            if let Op::KeepArtifacts(keep) = &effect.op {
+                self.check_sweep(keep);
+            }
             self.pending.push_back(effect);
         }
         let wake = self.core.next_wake();
@@ -418,7 +421,9 @@ impl Board {
         self.event(Event::Exited { instance: instance.clone(), run, exit });
     }
 
-    fn sweep(&mut self, keep: &BTreeSet<Digest>) -> Outcome {
+    /// When a sweep leaves the core everything is durable: nothing that the disk, the goods or a live
+    /// run refers to may go. (A document that comes after it fetches anew.)
+    fn check_sweep(&self, keep: &BTreeSet<Digest>) {
         let desired = self.disk.desired.iter().flat_map(|(d, _)| d.assignments.values());
         let goods = self.disk.records.values().filter_map(|r| r.good.as_ref());
         let live = self.runs.values().filter(|r| r.live).filter_map(|r| r.assignment.as_ref());
@@ -426,6 +431,9 @@ impl Board {
             let digest = needed.run.artifact.digest;
             assert!(keep.contains(&digest), "an artefact of {} was dropped", needed.workload);
         }
+    }
+
+    fn sweep(&mut self, keep: &BTreeSet<Digest>) -> Outcome {
         self.artifacts.retain(|digest| keep.contains(digest));
         Outcome::Done
     }

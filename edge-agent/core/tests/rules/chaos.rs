@@ -159,11 +159,11 @@ impl Story {
             Op::Stop { instance, run, .. } if half => {
                 self.board.end_run(instance, *run, Exit::Signal { signal: 9 });
             }
-            // Failures that lie about what a Connect, a note or a sweep did teach nothing.
-            Op::Connect { .. } | Op::Disconnect | Op::KeepArtifacts(_) | Op::NoteRestarts { .. } if half => {
+            // Done, and reported as failed.
+            Op::KeepArtifacts(_) | Op::NoteRestarts { .. } | Op::Remove { .. } if half => {
                 let _ = self.board.act(&effect);
-                self.board.session = None;
             }
+            Op::Disconnect => self.board.session = None,
             _ => {}
         }
         let outcome = match how % 3 {
