@@ -11,7 +11,9 @@ mod process;
 use process::{Guest, guest};
 
 fn code(guest: Guest) -> i32 {
-    match guest.run().ended.exit {
+    let ran = guest.run();
+    assert!(ran.start_micros.is_some(), "on_start is called for whatever starts");
+    match ran.ended.exit {
         Exit::Code(code) => code,
         other => panic!("{other:?}"),
     }

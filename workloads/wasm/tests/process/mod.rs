@@ -12,7 +12,7 @@ use serde::Deserialize;
 use skerry_wasm::spec::{Ended, Network, NetworkMode, Preopen, RunConfig, Stdin};
 
 /// Far beyond what any guest here takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Guest {
     config: RunConfig,
