@@ -2,35 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use hub::compile::command::CompileArgs;
-use hub::compile::worker::WorkerArgs;
+use hub::cli::{self, Role};
 use hub::serve::args::ServeArgs;
 use hub::{compile, failpoint, serve};
 
-/// Skerry's hub: runs a fleet's control side, and talks to it.
-#[derive(Parser)]
-#[command(name = "hub", version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(clap::Subcommand)]
-enum Command {
-    Serve(ServeArgs),
-    Compile(CompileArgs),
-    /// Compiles one file under limits and ends; started by the hub.
-    #[command(hide = true)]
-    CompileWorker(WorkerArgs),
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match cli::main() {
         // Before anything else: a worker limits itself first.
-        Command::CompileWorker(args) => compile::worker::main(&args),
-        Command::Serve(args) => serve(&args),
-        Command::Compile(args) => told(compile::command::main(&args), 1),
+        Role::CompileWorker(args) => compile::worker::main(&args),
+        Role::Serve(args) => serve(&args),
+        Role::Compile(args) => told(compile::command::main(&args), 1),
+        Role::Done(code) => code,
     }
 }
 

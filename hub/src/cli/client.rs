@@ -1,0 +1,199 @@
+//! The hub over HTTP: nothing else is used. Every answer is read within a limit, every error is
+//! turned into words and an exit code.
+
+use std::io::{BufReader, Read as _};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use ureq::Body;
+use ureq::http::Response;
+
+use super::context::Context;
+use super::exit::{Code, Done, Failure};
+use crate::api::error::{Code as ApiCode, Detail, ErrorBody};
+
+/// A list of 10,000 workloads of 4 KiB.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A hub answers within 60 s or says why not.
+const ANSWER_WAIT: Duration = Duration::from_secs(90);
+
+pub struct Client {
+    http: ureq::Agent,
+    streams: ureq::Agent,
+    pub context: Context,
+}
+
+impl Client {
+    pub fn new(context: Context) -> Client {
+        let config =
+            || ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_WAIT));
+        let http = config().timeout_global(Some(ANSWER_WAIT)).build().new_agent();
+        // A stream lives as long as somebody looks; the hub says something every 15 s.
+        let streams = config().build().new_agent();
+        Client { http, streams, context }
+    }
+
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Done<T> {
+        let request = self.http.get(self.url(path)).header("authorization", self.bearer()?);
+        self.read(request.call())
+    }
+
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Done<T> {
+        let request = self.http.delete(self.url(path)).header("authorization", self.bearer()?);
+        self.read(request.call())
+    }
+
+    pub fn post<T: DeserializeOwned>(&self, path: &str, content_type: &str, body: &[u8]) -> Done<T> {
+        let request = self.http.post(self.url(path)).header("authorization", self.bearer()?);
+        self.read(request.header("content-type", content_type).send(body))
+    }
+
+    /// Streams the file: a module may be larger than one wants in memory.
+    pub fn upload<T: DeserializeOwned>(&self, path: &str, file: &std::fs::File) -> Done<T> {
+        let request = self.streams.post(self.url(path)).header("authorization", self.bearer()?);
+        self.read(request.header("content-type", "application/wasm").send(file))
+    }
+
+    /// A stream of server-sent events.
+    pub fn stream(&self, path: &str, last_id: Option<u64>) -> Done<BufReader<Box<dyn std::io::Read + Send>>> {
+        let mut request = self.streams.get(self.url(path)).header("authorization", self.bearer()?);
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id.to_string());
+        }
+        let response = self.checked(request.call())?;
+        Ok(BufReader::new(Box::new(response.into_body().into_reader())))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.context.hub.trim_end_matches('/'))
+    }
+
+    fn bearer(&self) -> Done<String> {
+        Ok(format!("Bearer {}", self.context.token()?))
+    }
+
+    fn read<T: DeserializeOwned>(&self, sent: Result<Response<Body>, ureq::Error>) -> Done<T> {
+        let text = text_of(self.checked(sent)?)?;
+        serde_json::from_str(&text).map_err(|why| {
+            Failure::new(
+                Code::Internal,
+                format!("the hub's answer cannot be read ({why}): is it of another version?"),
+            )
+        })
+    }
+
+    fn checked(&self, sent: Result<Response<Body>, ureq::Error>) -> Done<Response<Body>> {
+        let response = sent.map_err(|why| self.unreachable(&why))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = text_of(response)?;
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(body) => {
+                Err(Failure::new(code(body.error.code), told(&body.error.message, &body.error.details)))
+            }
+            Err(_) => {
+                let text = contract::limits::clip(text.trim());
+                Err(Failure::new(
+                    Code::Internal,
+                    format!("{} answered {status}, not as a hub would: {text}", self.context.hub),
+                ))
+            }
+        }
+    }
+
+    fn unreachable(&self, why: &ureq::Error) -> Failure {
+        let code = if matches!(why, ureq::Error::Timeout(_)) { Code::Timeout } else { Code::Unreachable };
+        let (hub, from) = (&self.context.hub, &self.context.hub_from);
+        Failure::new(
+            code,
+            format!(
+                "no hub at {hub} ({from}): {why}\nStart one with 'hub serve --data DIR', or name another with --hub or 'hub context set'."
+            ),
+        )
+    }
+}
+
+fn text_of(response: Response<Body>) -> Done<String> {
+    let mut text = String::new();
+    response.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn code(code: ApiCode) -> Code {
+    match code {
+        ApiCode::Invalid | ApiCode::TooLarge => Code::Invalid,
+        ApiCode::NotFound => Code::NotFound,
+        ApiCode::Conflict => Code::Conflict,
+        ApiCode::Unauthorized => Code::Unreachable,
+        ApiCode::Unavailable | ApiCode::Internal => Code::Internal,
+    }
+}
+
+/// The message, then every detail on its own line with where it is.
+fn told(message: &str, details: &[Detail]) -> String {
+    let mut text = message.to_string();
+    for detail in details {
+        text += "\n  ";
+        let at = [detail.line, detail.column]
+            .into_iter()
+            .flatten()
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .join(":");
+        for part in [at.as_str(), detail.workload.as_deref().unwrap_or(""), detail.path.as_str()] {
+            if !part.is_empty() {
+                text += &format!("{part}: ");
+            }
+        }
+        text += &detail.reason;
+        if let Some(suggestion) = &detail.suggestion
+            && !detail.reason.contains(suggestion.as_str())
+        {
+            text += &format!(" (write: {suggestion})");
+        }
+    }
+    text
+}
+
+/// For a query or path: everything but what is plainly safe is escaped.
+pub fn escape(text: &str) -> String {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b':');
+    text.bytes().map(|b| if safe(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// `?a=b&c=d` of what is there.
+pub fn query(parts: &[(&str, Option<String>)]) -> String {
+    let given = parts.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?))));
+    let joined = given.collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_say_where_and_what() {
+        let detail = Detail {
+            line: Some(7),
+            column: Some(3),
+            path: "spec.replica".into(),
+            reason: "is not a field".into(),
+            suggestion: Some("replicas".into()),
+            ..Detail::default()
+        };
+        assert_eq!(
+            told("refused", &[detail]),
+            "refused\n  7:3: spec.replica: is not a field (write: replicas)"
+        );
+    }
+
+    #[test]
+    fn a_query_holds_what_is_given() {
+        assert_eq!(query(&[("a", None), ("b", Some("x=1,y&z".into()))]), "?b=x%3D1%2Cy%26z");
+        assert_eq!(query(&[("a", None)]), "");
+    }
+}

@@ -1,0 +1,203 @@
+//! `hub describe`: everything about one thing, and above all what it waits for.
+
+use std::io::Write as _;
+
+use clap::Args;
+use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView};
+use serde::Deserialize;
+
+use super::client::{Client, escape, query};
+use super::exit::{Done, Failure};
+use super::get;
+use super::kinds::{self, Kind};
+use super::style::{age_or_dash, ago, size, table};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  hub describe workload press-guard\n  hub describe agent board-7\n  hub describe artifact hello:1"
+)]
+pub struct DescribeArgs {
+    /// workload, agent or artifact
+    kind: Kind,
+    name: String,
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Print the hub's answer as JSON
+    #[arg(short, long)]
+    output: Option<JsonOnly>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum JsonOnly {
+    Json,
+}
+
+#[derive(Deserialize)]
+struct Items<T> {
+    items: Vec<T>,
+}
+
+pub fn main(client: &Client, args: &DescribeArgs) -> Done {
+    let path = match args.kind {
+        Kind::Workloads => kinds::path(&kinds::key(&args.name, args.namespace.as_deref())?) + "/describe",
+        Kind::Agents => format!("/v1/agents/{}", escape(&args.name)),
+        Kind::Artifacts => format!("/v1/artifacts/{}", escape(&args.name)),
+        _ => return Err(Failure::usage("describe takes a workload, an agent or an artifact")),
+    };
+    let text = match (args.output, args.kind) {
+        (Some(JsonOnly::Json), _) => {
+            let value: serde_json::Value = client.get(&path)?;
+            serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+        }
+        (None, Kind::Agents) => agent(client, &client.get(&path)?)?,
+        (None, Kind::Artifacts) => artifact(&client.get(&path)?),
+        (None, _) => workload(&client.get(&path)?),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn lines(pairs: &[(&str, String)]) -> String {
+    pairs
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name:<14}{value}\n"))
+        .collect()
+}
+
+fn workload(d: &Describe) -> String {
+    let (w, e) = (&d.workload, &d.effective);
+    let count = if w.every_agent {
+        "every agent that matches".to_string()
+    } else {
+        format!("{} replicas", w.replicas.unwrap_or(0))
+    };
+    let mut text = lines(&[
+        ("Workload", w.key.to_string()),
+        ("State", w.message.clone()),
+        ("Image", format!("{} ({})", w.image, w.image_digest)),
+        ("Revision", format!("{} (attempt {}, version {})", w.revision.short(), w.attempt, w.version)),
+        ("Instances", count),
+        ("Applied", format!("{} ago", ago(w.applied_wall_ms))),
+        ("Limits", format!("cpu {}, memory {}, pids {}, storage {}", e.cpu, e.memory, e.pids, e.storage)),
+        ("Network", network(e)),
+        ("Restarts", format!("{:?}; stop with {}, {} grace", e.restart_policy, e.stop_signal, e.stop_grace)),
+        ("Healthy", format!("after {}; falls back after {}", e.healthy_after, e.deadline)),
+    ]);
+    text += "\n";
+    text += &if d.instances.is_empty() {
+        "No instances.\n".to_string()
+    } else {
+        get::instances(&d.instances, true)
+    };
+    if d.more_instances > 0 {
+        text += &format!("… and {} more\n", d.more_instances);
+    }
+    if !d.not_here.is_empty() {
+        let rows = d.not_here.iter().map(|n| vec![n.agent.to_string(), n.reason.clone()]).collect::<Vec<_>>();
+        text += "\n";
+        text += &table(&["NOT ON", "BECAUSE"], &rows);
+        if d.more_not_here > 0 {
+            text += &format!("… and {} more\n", d.more_not_here);
+        }
+    }
+    let rows = d
+        .revisions
+        .iter()
+        .map(|r| vec![r.revision.short(), r.version.to_string(), r.image.clone()])
+        .collect::<Vec<_>>();
+    text += "\n";
+    text += &table(&["REVISION", "VERSION", "IMAGE"], &rows);
+    text + &recent(&d.events)
+}
+
+fn network(e: &hub_core::view::EffectiveView) -> String {
+    let mode = format!("{:?}", e.network.mode).to_lowercase();
+    let mut text = mode;
+    if !e.network.connect.is_empty() {
+        text += &format!("; may connect to {}", e.network.connect.join(", "));
+    }
+    if !e.network.listen.is_empty() {
+        text += &format!(
+            "; may listen on {}",
+            e.network.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+    }
+    text
+}
+
+fn recent(events: &[EventView]) -> String {
+    if events.is_empty() { String::new() } else { format!("\n{}", get::events(events)) }
+}
+
+fn agent(client: &Client, a: &AgentView) -> Done<String> {
+    let instances: Items<InstanceView> =
+        client.get(&format!("/v1/instances{}", query(&[("agent", Some(a.agent.to_string()))])))?;
+    let events: Items<EventView> = client.get(&format!(
+        "/v1/events{}",
+        query(&[("agent", Some(a.agent.to_string())), ("limit", Some("20".into()))])
+    ))?;
+    let labels = a.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ");
+    let state =
+        serde_json::to_value(a.state).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
+    let mut text = lines(&[
+        ("Agent", a.agent.to_string()),
+        ("State", format!("{state} for {}", age_or_dash(a.since_ms))),
+        (
+            "Report",
+            format!(
+                "{} old{}",
+                age_or_dash(a.age_ms),
+                if a.fresh { "" } else { ", not fresh: what follows is last known" }
+            ),
+        ),
+        ("Problems", a.problems.join("\n              ")),
+        ("Board", format!("{}, {}, agent {}", a.board, a.arch, a.version)),
+        (
+            "Document",
+            format!(
+                "generation {} applied, {} current",
+                a.applied.map_or("none".into(), |g| g.to_string()),
+                a.current
+            ),
+        ),
+        ("Labels", labels),
+        ("Features", a.features.iter().cloned().collect::<Vec<_>>().join(", ")),
+        ("Engines", a.engines.join(", ")),
+        ("CPU", format!("{}m of {}m allocated", a.allocated.cpu_millis, a.capacity.cpu_millis)),
+        (
+            "Memory",
+            format!("{} of {} allocated", size(a.allocated.memory_bytes), size(a.capacity.memory_bytes)),
+        ),
+    ]);
+    text += "\n";
+    text += &if instances.items.is_empty() {
+        "No instances.\n".to_string()
+    } else {
+        get::instances(&instances.items, true)
+    };
+    Ok(text + &recent(&events.items))
+}
+
+fn artifact(a: &ArtifactView) -> String {
+    let tags = a.tags.iter().cloned().collect::<Vec<_>>().join(", ");
+    let users = a.used_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = lines(&[
+        ("Artifact", a.digest.to_string()),
+        ("Tags", tags),
+        ("Size", size(a.size_bytes)),
+        ("Pushed", format!("{} ago", ago(a.pushed_wall_ms))),
+        ("Used by", users),
+    ]);
+    let rows = a.compiled.iter().map(|(engine, compiled)| {
+        let value = serde_json::to_value(compiled).unwrap_or_default();
+        let state = value["state"].as_str().unwrap_or_default().to_string();
+        vec![
+            engine.clone(),
+            state,
+            value["reason"].as_str().or(value["digest"].as_str()).unwrap_or_default().to_string(),
+        ]
+    });
+    text += "\n";
+    text += &table(&["ENGINE", "STATE", "CODE"], &rows.collect::<Vec<_>>());
+    text
+}

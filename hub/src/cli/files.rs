@@ -1,0 +1,77 @@
+//! Manifests from files, folders and standard input, all mistakes of all files at once.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use contract::limits::MANIFEST_BYTES_MAX;
+use contract::manifest::{self, Object, Problem};
+use contract::spec::Workload;
+
+use super::exit::{Code, Done, Failure};
+
+pub struct Manifests {
+    /// What is sent: the documents of all files, in order.
+    pub text: String,
+    pub workloads: Vec<Workload>,
+}
+
+pub fn read(paths: &[PathBuf]) -> Done<Manifests> {
+    let (mut texts, mut workloads, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for path in expand(paths)? {
+        let (name, text) = load(&path)?;
+        match manifest::read(&text, Some(&name)) {
+            Ok(objects) => {
+                workloads.extend(objects.into_iter().map(|Object::Workload(workload, _)| *workload))
+            }
+            Err(found) => problems.extend(found),
+        }
+        texts.push(text);
+    }
+    if !problems.is_empty() {
+        return Err(Failure::new(Code::Invalid, told(&problems)));
+    }
+    Ok(Manifests { text: texts.join("\n---\n"), workloads })
+}
+
+fn told(problems: &[Problem]) -> String {
+    let count =
+        if problems.len() == 1 { "1 mistake".to_string() } else { format!("{} mistakes", problems.len()) };
+    let lines = problems.iter().map(|problem| format!("  {problem}\n")).collect::<String>();
+    format!("{count}, nothing was applied:\n{lines}'hub explain workload.spec' lists the fields.")
+}
+
+/// Folders give their .yaml, .yml and .json files, by name; not what lies deeper.
+fn expand(paths: &[PathBuf]) -> Done<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.as_os_str() != "-" && path.is_dir() {
+            let before = files.len();
+            let mut entries: Vec<_> = std::fs::read_dir(path)?.flatten().map(|entry| entry.path()).collect();
+            entries.sort();
+            let wanted =
+                |p: &PathBuf| p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+            files.extend(entries.into_iter().filter(wanted));
+            if files.len() == before {
+                return Err(Failure::usage(format!("{} holds no .yaml, .yml or .json file", path.display())));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn load(path: &Path) -> Done<(String, String)> {
+    let name =
+        if path.as_os_str() == "-" { "standard input".to_string() } else { path.display().to_string() };
+    let wrong = |why: std::io::Error| Failure::usage(format!("{name}: {why}"));
+    let source: Box<dyn std::io::Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(wrong)?),
+    };
+    let mut bytes = Vec::new();
+    source.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Code::Invalid, format!("{name} is not UTF-8 text")))?;
+    Ok((name, text))
+}

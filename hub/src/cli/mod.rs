@@ -1,0 +1,244 @@
+//! The program's command line: the operator's commands, which speak HTTP and nothing else, and the
+//! two that are not a client (`serve`, `compile`).
+
+mod apply;
+mod change;
+mod client;
+mod context;
+mod describe;
+mod exit;
+mod files;
+mod get;
+mod hub_cmd;
+mod kinds;
+mod logs;
+mod progress;
+mod sse;
+mod style;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use contract::manifest;
+
+use crate::compile::command::CompileArgs;
+use crate::compile::worker::WorkerArgs;
+use crate::serve::args::ServeArgs;
+use client::Client;
+use context::{Context, ContextCommand, HubArgs};
+use exit::{Code, Done, Failure, TABLE};
+
+const FIRST_STEPS: &str = "\
+First steps:
+  hub serve                        run a hub on this machine
+  hub push hello.wasm --tag hello:1
+  hub example | hub apply -f -     apply a manifest and watch it become steady
+  hub get all                      what should run, and what does
+  hub describe workload hello      what it waits for, and why";
+
+/// Skerry's hub: runs the control side of a fleet of boards, and talks to it.
+#[derive(Parser)]
+#[command(name = "hub", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = format!("{FIRST_STEPS}\n\n{TABLE}"))]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Apply manifests, and watch until the reachable boards have followed
+    Apply(apply::ApplyArgs),
+    /// Show what an apply would change
+    Diff(apply::DiffArgs),
+    /// List workloads, instances, agents, artifacts or events
+    Get(get::GetArgs),
+    /// Everything about one workload, agent or artifact, and what it waits for
+    Describe(describe::DescribeArgs),
+    /// What a field of a manifest means: hub explain workload.spec.mounts
+    Explain {
+        path: Option<String>,
+    },
+    /// Delete workloads, agents or artifacts
+    Delete(change::DeleteArgs),
+    /// Change the number of replicas; restarts nothing
+    Scale(change::ScaleArgs),
+    /// Restart a workload's instances
+    Restart(change::RestartArgs),
+    /// The boards: the same as 'get agents'
+    Agents(AgentsArgs),
+    /// What workloads said
+    Logs(logs::LogsArgs),
+    /// What happened
+    Events(logs::EventsArgs),
+    /// Hand a WebAssembly module or component to the hub
+    Push(change::PushArgs),
+    /// What was pushed: the same as 'get artifacts'
+    Artifacts(AgentsArgs),
+    /// Wait until workloads are steady or gone
+    Wait(change::WaitArgs),
+    /// A manifest to begin with: workload (the default), or workload-full with every field
+    Example {
+        name: Option<String>,
+    },
+    /// The JSON Schema of manifests, for editors
+    Schema,
+    /// The hub itself: store, broker, agents by state
+    Status(hub_cmd::StatusArgs),
+    /// After a lost or restored store
+    #[command(subcommand)]
+    Restore(hub_cmd::RestoreCommand),
+    /// Which hub is meant
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Completion for a shell: hub completion bash > /etc/bash_completion.d/hub
+    Completion {
+        shell: clap_complete::Shell,
+    },
+    /// The versions of this program and its contracts
+    Version {
+        #[arg(short, long)]
+        output: Option<describe::JsonOnly>,
+    },
+    Serve(ServeArgs),
+    Compile(CompileArgs),
+    /// Compiles one file under limits and ends; started by the hub.
+    #[command(hide = true)]
+    CompileWorker(WorkerArgs),
+    #[command(external_subcommand)]
+    Unknown(Vec<String>),
+}
+
+#[derive(Debug, clap::Args)]
+struct AgentsArgs {
+    /// Only this one
+    name: Option<String>,
+    /// Labels: k=v,k2!=v2,k3,!k4
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    /// Go on showing changes until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    #[arg(short, long, value_enum, default_value_t = get::Output::Table)]
+    output: get::Output,
+}
+
+/// What the process has to do besides being a client.
+pub enum Role {
+    Serve(ServeArgs),
+    Compile(CompileArgs),
+    CompileWorker(WorkerArgs),
+    Done(ExitCode),
+}
+
+pub fn main() -> Role {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Serve(args) => Role::Serve(args),
+        Command::Compile(args) => Role::Compile(args),
+        Command::CompileWorker(args) => Role::CompileWorker(args),
+        command => Role::Done(report(perform(command, &cli.hub))),
+    }
+}
+
+fn perform(command: Command, hub: &HubArgs) -> Done {
+    let client = || Context::find(hub).map(Client::new);
+    match command {
+        Command::Apply(args) => apply::apply(client()?, &args),
+        Command::Diff(args) => apply::diff(&client()?, &args),
+        Command::Get(args) => get::main(client()?, &args),
+        Command::Agents(args) => get::main(client()?, &args.of(kinds::Kind::Agents)),
+        Command::Artifacts(args) => get::main(client()?, &args.of(kinds::Kind::Artifacts)),
+        Command::Describe(args) => describe::main(&client()?, &args),
+        Command::Delete(args) => change::delete(client()?, &args),
+        Command::Scale(args) => change::scale(client()?, &args),
+        Command::Restart(args) => change::restart(client()?, &args),
+        Command::Logs(args) => logs::logs(client()?, &args),
+        Command::Events(args) => logs::events(client()?, &args),
+        Command::Push(args) => change::push(&client()?, &args),
+        Command::Wait(args) => change::wait(client()?, &args),
+        Command::Status(args) => hub_cmd::status(&client()?, &args),
+        Command::Restore(command) => hub_cmd::restore(&client()?, &command),
+        Command::Context(command) => context::main(&command, hub),
+        other => offline(other),
+    }
+}
+
+/// What needs no hub.
+fn offline(command: Command) -> Done {
+    match command {
+        Command::Explain { path } => {
+            let explained = manifest::explain(path.as_deref().unwrap_or("workload"));
+            print(&explained.map_err(|why| Failure::new(Code::NotFound, why))?.to_string())
+        }
+        Command::Example { name } => {
+            let name = name.as_deref().unwrap_or("workload");
+            let known = || manifest::EXAMPLES.join(", ");
+            let text = manifest::example(name);
+            print(text.ok_or_else(|| {
+                Failure::new(Code::NotFound, format!("no example '{name}'; there are: {}", known()))
+            })?)
+        }
+        Command::Schema => print(&serde_json::to_string_pretty(&manifest::schema()).unwrap_or_default()),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hub", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Version { output } => {
+            let (version, contract) = (env!("CARGO_PKG_VERSION"), contract::message::CONTRACT_VERSION);
+            match output {
+                Some(_) => print(&serde_json::json!({"version": version, "contract": contract}).to_string()),
+                None => print(&format!("hub {version}, contract {contract}")),
+            }
+        }
+        Command::Unknown(words) => {
+            let verb = words.first().map(String::as_str).unwrap_or_default();
+            Err(Failure::usage(verbs::ours(verb).unwrap_or_else(|| unknown(verb))))
+        }
+        _ => unreachable!("performed before"),
+    }
+}
+
+fn unknown(verb: &str) -> String {
+    let command = Cli::command();
+    let known =
+        command.get_subcommands().map(|c| c.get_name().to_string()).filter(|name| name != "compile-worker");
+    format!("no command '{verb}'; there are: {}", known.collect::<Vec<_>>().join(", "))
+}
+
+fn print(text: &str) -> Done {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stdout(), "{}", text.trim_end())?)
+}
+
+fn report(done: Done) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() && failure.code != Code::Ok {
+                eprintln!("hub: {failure}");
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+impl AgentsArgs {
+    fn of(self, kind: kinds::Kind) -> get::GetArgs {
+        get::GetArgs::list(kind, self.name, self.selector, self.watch, self.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,126 @@
+//! How things look to a person: aligned tables, ages, sizes; colour only on a terminal.
+
+use std::io::IsTerminal as _;
+
+use contract::time::Millis;
+
+#[derive(Clone, Copy)]
+pub enum Color {
+    Green,
+    Yellow,
+    Red,
+    Dim,
+}
+
+pub fn paint(text: &str, color: Color) -> String {
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return text.to_string();
+    }
+    let code = match color {
+        Color::Green => 32,
+        Color::Yellow => 33,
+        Color::Red => 31,
+        Color::Dim => 2,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Of an instance's or agent's state, by its first word.
+pub fn state(text: &str) -> String {
+    let color = match text.split([' ', '(']).next().unwrap_or_default() {
+        "Running" | "Completed" | "online" | "ready" => Color::Green,
+        "Failed" | "Backoff" | "duplicate" | "floor-conflict" | "other-lineage" => Color::Red,
+        "unknown" | "offline" => Color::Dim,
+        _ => Color::Yellow,
+    };
+    paint(text, color)
+}
+
+/// A table without lines: columns two spaces apart, the last one as long as it likes.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(visible(cell));
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (n, cell) in cells.enumerate() {
+            let pad = if n + 1 < widths.len() { widths[n] + 2 - visible(cell) } else { 0 };
+            text += cell;
+            text += &" ".repeat(pad);
+        }
+        text.trim_end().to_string() + "\n"
+    };
+    let mut text = line(&mut head.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+/// Characters that take room: colour codes do not.
+fn visible(cell: &str) -> usize {
+    let (mut count, mut escaped) = (0, false);
+    for c in cell.chars() {
+        match c {
+            '\x1b' => escaped = true,
+            'm' if escaped => escaped = false,
+            _ if !escaped => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Two units at most: `3d4h`, `12m5s`, `8s`.
+pub fn age(ms: Millis) -> String {
+    let (s, m, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
+    match () {
+        () if m == 0 => format!("{s}s"),
+        () if h == 0 => format!("{m}m{}s", s % 60),
+        () if h < 48 => format!("{h}h{}m", m % 60),
+        () => format!("{}d{}h", h / 24, h % 24),
+    }
+}
+
+pub fn age_or_dash(ms: Option<Millis>) -> String {
+    ms.map_or_else(|| "-".to_string(), age)
+}
+
+/// Rounded for people: `1.4Mi`.
+pub fn size(bytes: u64) -> String {
+    let units = [(1u64 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    match units.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) if bytes % unit == 0 => format!("{}{name}", bytes / unit),
+        Some((unit, name)) => format!("{:.1}{name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// How long ago a wall-clock time was.
+pub fn ago(wall_ms: Option<Millis>) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64);
+    age_or_dash(wall_ms.map(|then| now.saturating_sub(then)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_take_no_room_and_columns_line_up() {
+        let rows =
+            vec![vec!["\x1b[32mok\x1b[0m".to_string(), "x".to_string()], vec!["longer".into(), "y".into()]];
+        let text = table(&["A", "B"], &rows);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines, ["A       B", "\x1b[32mok\x1b[0m      x", "longer  y"]);
+        assert_eq!(
+            (age(65_000), age(90_000_000), size(1_500_000)),
+            ("1m5s".into(), "25h0m".into(), "1.4Mi".into())
+        );
+    }
+}

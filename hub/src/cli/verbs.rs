@@ -1,0 +1,69 @@
+//! Words that people bring from other tools, and what they are called here.
+
+/// (their word, ours or when it comes)
+const VERBS: [(&str, &str); 43] = [
+    ("create", "hub apply -f FILE"),
+    ("run", "hub apply -f FILE (and 'edge-agent try x.wasm' to run one artefact now)"),
+    ("start", "hub apply -f FILE"),
+    ("stop", "hub delete workload NAME, or hub scale NAME --replicas 0"),
+    ("rm", "hub delete workload NAME"),
+    ("remove", "hub delete workload NAME"),
+    ("kill", "hub restart NAME, or hub delete workload NAME"),
+    ("ps", "hub get instances"),
+    ("ls", "hub get workloads"),
+    ("list", "hub get workloads"),
+    ("pods", "hub get instances"),
+    ("nodes", "hub agents"),
+    ("node", "hub agents"),
+    ("agent", "hub agents"),
+    ("alloc", "hub get instances"),
+    ("inspect", "hub describe workload NAME"),
+    ("show", "hub describe workload NAME"),
+    ("plan", "hub diff -f FILE (plans with batches and downloads come with a later version)"),
+    ("validate", "hub apply -f FILE --dry-run"),
+    ("edit", "hub get workload NAME -o yaml > FILE, edit, hub apply -f FILE"),
+    ("patch", "hub get workload NAME -o yaml > FILE, edit, hub apply -f FILE"),
+    ("set", "hub get workload NAME -o yaml > FILE, edit, hub apply -f FILE"),
+    ("replace", "hub apply -f FILE"),
+    ("update", "hub apply -f FILE"),
+    ("job", "hub apply -f FILE with restartPolicy: Never or OnFailure"),
+    ("stack", "hub apply -f FOLDER"),
+    ("service", "hub apply -f FILE; services come with a later version"),
+    ("deploy", "hub apply -f FILE"),
+    ("image", "hub artifacts"),
+    ("images", "hub artifacts"),
+    ("monitor", "hub events -w"),
+    ("explain-plan", "hub diff -f FILE"),
+    ("config", "hub context"),
+    ("api-resources", "hub explain"),
+    ("cluster-info", "hub status"),
+    ("rollout", "'hub restart' and 'hub wait' exist; rollouts come with a later version"),
+    ("top", "comes with a later version; 'hub describe agent NAME' shows what is allocated"),
+    ("exec", "comes with a later version"),
+    ("cp", "comes with a later version"),
+    ("port-forward", "comes with a later version"),
+    ("label", "comes with a later version; labels are given with 'edge-agent run --label k=v'"),
+    ("cordon", "comes with a later version"),
+    ("drain", "comes with a later version"),
+];
+
+/// What to say to somebody who wrote `verb`.
+pub fn ours(verb: &str) -> Option<String> {
+    let (_, ours) = VERBS.iter().find(|(theirs, _)| *theirs == verb)?;
+    Some(format!("there is no 'hub {verb}': {ours}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_word_is_both_theirs_and_ours() {
+        let command = crate::cli::Cli::command();
+        for (verb, _) in VERBS {
+            assert!(command.find_subcommand(verb).is_none(), "{verb} exists");
+        }
+        assert!(ours("apply").is_none() && ours("rollout").is_some());
+    }
+}
