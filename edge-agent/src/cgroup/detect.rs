@@ -57,7 +57,8 @@ mod tests {
                      cgroup /c/memory cgroup rw,memory 0 0\n\
                      cgroup2 /c/unified cgroup2 rw 0 0\n";
         let found = from_table(table, |_| String::new());
-        let brief: Vec<_> = found.iter().map(|h| (h.mount.to_str().unwrap(), h.controllers.clone())).collect();
+        let brief: Vec<_> =
+            found.iter().map(|h| (h.mount.to_str().unwrap(), h.controllers.clone())).collect();
         assert_eq!(brief, [("/c/cpu,cpuacct", vec![Cpu]), ("/c/memory", vec![Memory])]);
     }
 

@@ -81,10 +81,7 @@ pub enum CgroupError {
     #[error("the cgroup parent '{0}' must be an absolute path without '..', such as /skerry/board-1")]
     BadParent(String),
     #[error("cgroup {path}")]
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError + '_ {
@@ -259,7 +256,9 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let offered = vec![fake(&[Controller::Cpu, Controller::Pids], tmp.path())];
         let refused = Tree::over(offered.clone(), "/t", &[]).unwrap_err().to_string();
-        assert!(refused.contains("cgroup_enable=memory") && refused.contains("--allow-missing-cgroup memory"));
+        assert!(
+            refused.contains("cgroup_enable=memory") && refused.contains("--allow-missing-cgroup memory")
+        );
         let tree = Tree::over(offered, "/t", &[Controller::Memory]).unwrap();
         assert_eq!(tree.missing(), [Controller::Memory]);
         assert_eq!(tree.leaf("a").oom_kills(), None);

@@ -25,8 +25,8 @@ mod spawn;
 mod start;
 mod volume;
 
-pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
 pub(crate) use pidfd::readable;
+pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
 pub use runtime::{Exited, RemoveError, Runtime, Settings, StartError, Started, StopError};
 
 use contract::Millis;

@@ -138,7 +138,9 @@ mod tests {
         };
         for (path, why) in [("/etc/hostname", "not a directory"), ("/nonexistent", "does not exist")] {
             let refused = plan(&dir, &[from(path)]).unwrap_err();
-            assert!(matches!(&refused, MountError::Refused(text) if text.contains(path) && text.contains(why)));
+            assert!(
+                matches!(&refused, MountError::Refused(text) if text.contains(path) && text.contains(why))
+            );
         }
         assert_eq!(plan(&dir, &[from("/etc")]).unwrap()[0].host, PathBuf::from("/etc"));
     }

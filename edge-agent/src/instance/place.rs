@@ -63,7 +63,9 @@ impl Places {
 
 fn names(dir: PathBuf) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         other => other?,
     };
     entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()

@@ -158,7 +158,9 @@ impl RunDir {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let io = |source| RecordError::Io { path: path.to_path_buf(), source };
     let file = match File::open(path) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         other => other.map_err(io)?,
     };
     let mut bytes = Vec::new();

@@ -98,11 +98,15 @@ async fn unmount(dir: &RunDir) -> Result<(), RemoveError> {
     if points.is_empty() {
         return Ok(());
     }
-    tokio::task::spawn_blocking(move || mounts::unmake(&points)).await.map_err(|e| io(io::Error::other(e)))??;
+    tokio::task::spawn_blocking(move || mounts::unmake(&points))
+        .await
+        .map_err(|e| io(io::Error::other(e)))??;
     // The directory is deleted next; never through a mount.
     match mounts::present(dir).map_err(io)?.as_slice() {
         [] => Ok(()),
-        [still, ..] => Err(RemoveError::Io { path: still.clone(), source: io::ErrorKind::ResourceBusy.into() }),
+        [still, ..] => {
+            Err(RemoveError::Io { path: still.clone(), source: io::ErrorKind::ResourceBusy.into() })
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -134,7 +135,8 @@ impl Runtime {
         for dir in [&mut places.run_dir, &mut places.state_dir, &mut places.log_dir] {
             *dir = std::path::absolute(&dir)?;
         }
-        fs::create_dir_all(places.instances())?;
+        // Specs hold what workloads are told, secrets too.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(places.instances())?;
         let path = places.run_dir.join("lock");
         let lock = File::create(&path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {

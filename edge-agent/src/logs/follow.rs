@@ -170,7 +170,8 @@ mod tests {
             }
         }
         seen.extend(texts(follow.news().unwrap()));
-        let expected: Vec<String> = std::iter::once("half".to_string()).chain((0..10_000).map(|n| n.to_string())).collect();
+        let expected: Vec<String> =
+            std::iter::once("half".to_string()).chain((0..10_000).map(|n| n.to_string())).collect();
         assert_eq!(seen, expected);
 
         let mut next = LogWriter::create(tmp.path(), run(2), 256 << 10).unwrap();

@@ -233,7 +233,8 @@ mod tests {
     fn what_is_lost_is_told() {
         let tmp = tempfile::tempdir().unwrap();
         let mut log = LogWriter::create(tmp.path(), RUN, 1 << 20).unwrap();
-        let good = std::mem::replace(&mut log.file, OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let good =
+            std::mem::replace(&mut log.file, OpenOptions::new().write(true).open("/dev/full").unwrap());
         log.write(Origin::Stdout, b"gone\n");
         log.file = good;
         log.write(Origin::Stdout, b"back\n");

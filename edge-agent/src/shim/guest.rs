@@ -65,8 +65,16 @@ fn config(spec: &Spec) -> Result<guest::RunConfig, String> {
         args: std::iter::once(name).chain(run.args.iter().cloned()).collect(),
         env: run.env.clone().into_iter().collect(),
         preopens: spec.directories.iter().map(preopen).collect(),
-        network: guest::Network { mode, connect: run.network.connect.clone(), listen: run.network.listen.clone() },
-        memory_limit_bytes: run.limits.memory_bytes.saturating_sub(OVERHEAD_BYTES).max(GUEST_MEMORY_BYTES_MIN),
+        network: guest::Network {
+            mode,
+            connect: run.network.connect.clone(),
+            listen: run.network.listen.clone(),
+        },
+        memory_limit_bytes: run
+            .limits
+            .memory_bytes
+            .saturating_sub(OVERHEAD_BYTES)
+            .max(GUEST_MEMORY_BYTES_MIN),
         stdin: if inherits { guest::Stdin::Inherit } else { guest::Stdin::Null },
     })
 }
@@ -105,19 +113,17 @@ fn sink(log: SharedLog) -> Sink {
 
 /// What does not fit into a status goes where the guest's own words are.
 fn explain(ended: &guest::Ended, log: Option<&SharedLog>) {
-    let mut text = String::new();
-    if let guest::Exit::Trap { backtrace, .. } = &ended.exit {
-        text = format!("{ended}\n");
-        text.extend(backtrace.iter().map(|frame| format!("  at {frame}\n")));
-    } else if ended.memory.denied > 0 && ended.exit != guest::Exit::Code(0) {
-        text = format!("{ended}\n");
-    }
-    if text.is_empty() {
-        return;
-    }
+    let frames = match &ended.exit {
+        guest::Exit::Trap { backtrace, .. } => backtrace.as_slice(),
+        guest::Exit::Code(0) | guest::Exit::Failed { .. } => return,
+        guest::Exit::Code(_) if ended.memory.denied == 0 => return,
+        guest::Exit::Code(_) => &[],
+    };
+    let frames: String = frames.iter().map(|frame| format!("  at {frame}\n")).collect();
     match log {
-        Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).remark(&text),
-        None => eprint!("{text}"),
+        Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).remark(&format!("{ended}\n{frames}")),
+        // Whoever tries it in the foreground is told the end by `try`.
+        None => eprint!("{frames}"),
     }
 }
 

@@ -23,8 +23,8 @@ use contract::status::Exit;
 
 use crate::instance::failpoint::{self, reach};
 use crate::instance::identity::ProcessId;
-use crate::instance::told;
 use crate::instance::record::{ExitRecord, PROTO, RunDir, ShimRecord, Spec, StatusLine};
+use crate::instance::told;
 use setup::StatusPipe;
 
 /// "Could not start", as `docker run` and `env` have it.
@@ -48,7 +48,8 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn live(dir: &RunDir, status_fd: Option<i32>) -> ExitCode {
-    let spec = dir.read_spec().map_err(|e| told(&e)).and_then(|spec| spec.ok_or("there is no spec.json".into()));
+    let spec =
+        dir.read_spec().map_err(|e| told(&e)).and_then(|spec| spec.ok_or("there is no spec.json".into()));
     let mut pipe = setup::process(dir, spec.as_ref().ok(), status_fd);
     let prepared = spec.and_then(|spec| {
         enter(dir, &spec)?;

@@ -12,9 +12,8 @@ use crate::instance::record::PROTO;
 use crate::instance::signal;
 
 /// What ends a process by default and may be sent to stop one.
-const ENDING: [i32; 7] = [
-    libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM,
-];
+const ENDING: [i32; 7] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM];
 
 struct Prepared {
     tmp: CString,

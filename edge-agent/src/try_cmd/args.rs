@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use contract::digest::Digest;
 use contract::quantity::{Bytes, Cpu, Duration};
-use contract::run::{ArtifactRef, Assignment, MountSource, NetworkAllowance, ResourceLimits, RunMount, RunSpec};
+use contract::run::{
+    ArtifactRef, Assignment, MountSource, NetworkAllowance, ResourceLimits, RunMount, RunSpec,
+};
 use contract::spec::{NetworkMode, RestartPolicy, Runtime};
 use contract::{Attempt, InstanceId, Name, RevisionId, WorkloadKey};
 
@@ -169,7 +171,8 @@ fn mount(text: &str) -> anyhow::Result<RunMount> {
         Some(paths) => (paths, true),
         None => (text, false),
     };
-    let Some((host, guest)) = paths.split_once(':').filter(|(h, g)| !h.is_empty() && g.starts_with('/')) else {
+    let Some((host, guest)) = paths.split_once(':').filter(|(h, g)| !h.is_empty() && g.starts_with('/'))
+    else {
         bail!("--mount {text}: must be HOST:GUEST or HOST:GUEST:ro, GUEST an absolute path");
     };
     let host = std::fs::canonicalize(host).with_context(|| format!("--mount {text}: {host}"))?;
@@ -200,7 +203,17 @@ mod tests {
     #[test]
     fn the_arguments_become_what_a_workload_has() {
         let made = assigned(&[
-            "--env", "A=b=c", "--mount", "/etc:/conf:ro", "--memory", "16Mi", "--connect", "h:1", "--", "-x", "y",
+            "--env",
+            "A=b=c",
+            "--mount",
+            "/etc:/conf:ro",
+            "--memory",
+            "16Mi",
+            "--connect",
+            "h:1",
+            "--",
+            "-x",
+            "y",
         ])
         .unwrap();
         assert_eq!(made.run.env["A"], "b=c");

@@ -41,7 +41,9 @@ fn kind(path: &Path) -> anyhow::Result<Kind> {
     let mut head = [0u8; 4];
     let read = File::open(path).and_then(|mut f| f.read_exact(&mut head));
     match read {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => bail!("{} is no WebAssembly: it is too short", named()),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            bail!("{} is no WebAssembly: it is too short", named())
+        }
         other => other.with_context(named)?,
     }
     match &head {
@@ -112,9 +114,14 @@ fn cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let dir = base.unwrap_or_else(|| PathBuf::from("/var/cache")).join("skerry-try");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).with_context(|| dir.display().to_string())?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| dir.display().to_string())?;
     let found = fs::symlink_metadata(&dir)?;
-    let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    let ours =
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
     if !ours {
         bail!("{} may be written by others; what is compiled there would not be trusted", dir.display());
     }

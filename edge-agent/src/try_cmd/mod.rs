@@ -19,7 +19,8 @@ const CANNOT_TRY: u8 = 125;
 
 pub fn main(args: TryArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(session::run(&args)));
+    let result =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(session::run(&args)));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(e) => {

@@ -118,7 +118,12 @@ async fn finish(args: &TryArgs, board: &Board, instance: &InstanceId, run: RunId
         let dir = board.runtime.settings().places.run(instance, run);
         std::fs::write(board.runtime.settings().places.run_dir.join("kept"), "")?;
         eprintln!("edge-agent: the run's records are in {}", dir.path().display());
-        return Ok(board.runtime.settings().cgroups.leaf(&crate::instance::cgroup_name(instance, run)).remove()?);
+        return Ok(board
+            .runtime
+            .settings()
+            .cgroups
+            .leaf(&crate::instance::cgroup_name(instance, run))
+            .remove()?);
     }
     Ok(board.runtime.remove(instance, run).await?)
 }
