@@ -229,10 +229,11 @@ impl Core {
         }
     }
 
-    /// Promote what proved itself, drop what failed.
+    /// Promote what proved itself, drop what failed. Not of a workload that the document on its way has
+    /// deleted: its record is gone, and what is not durable is not told.
     pub(crate) fn judge(&mut self, now: Now) {
-        let verdicts =
-            self.workloads.iter().filter_map(|(key, w)| Some((key.clone(), verdict(w, now.boot_ms)?)));
+        let stays = self.workloads.iter().filter(|(key, _)| !self.documents.deletes(key));
+        let verdicts = stays.filter_map(|(key, w)| Some((key.clone(), verdict(w, now.boot_ms)?)));
         for (key, verdict) in verdicts.collect::<Vec<_>>() {
             match verdict {
                 Verdict::BecameGood => self.on_became_good(now, &key),
@@ -280,11 +281,8 @@ impl Core {
         self.write_record(key);
     }
 
-    /// Queue the record's commit; not for a workload that the document on its way has deleted.
+    /// Queue the record's commit.
     pub(crate) fn write_record(&mut self, key: &WorkloadKey) {
-        if self.documents.deletes(key) {
-            return;
-        }
         if let Some(workload) = self.workloads.get_mut(key) {
             workload.stored = true;
             self.out.writes.records.insert(key.clone(), Some(workload.record.to_durable()));
