@@ -180,6 +180,32 @@ fn bytecode_runs_where_it_is_the_engine() {
     }
 }
 
+/// As the agent's shim takes it: no pipe between the guest and the log.
+#[test]
+fn output_may_go_to_a_function() {
+    use skerry_wasm::run::{Output, Stream, run_with};
+    use std::sync::{Arc, Mutex};
+    for (guest, stdout, stderr) in [
+        (guest("print").connect(&["127.0.0.1:1"]), "hello\n", "cannot open sockets"),
+        (guest("netcheck").args(&["nothing"]), "no: Other", ""),
+        (guest("misbehave").args(&["nothing"]), "", "misbehave spin"),
+    ] {
+        let heard = Arc::new(Mutex::new((String::new(), String::new())));
+        let ear = heard.clone();
+        let output = Output::Sink(Arc::new(move |stream, bytes: &[u8]| {
+            let mut heard = ear.lock().unwrap();
+            let text = if stream == Stream::Stdout { &mut heard.0 } else { &mut heard.1 };
+            text.push_str(std::str::from_utf8(bytes).unwrap());
+        }));
+        // SAFETY: written by the other test, and nobody changes it.
+        let ended = unsafe { run_with(guest.config(), &output, || ()) };
+        assert!(matches!(ended.exit, Exit::Code(_)), "{ended}");
+        let heard = heard.lock().unwrap();
+        assert!(heard.0.contains(stdout) && heard.1.contains(stderr), "{heard:?}");
+        assert_eq!((heard.0.is_empty(), heard.1.is_empty()), (stdout.is_empty(), stderr.is_empty()));
+    }
+}
+
 #[test]
 fn a_guest_is_one_thread() {
     for (name, args) in [("misbehave", ["spin"]), ("hello", ["x"])] {

@@ -41,7 +41,8 @@ impl Failure {
 }
 
 /// Runs `cfg.module` until it ends. `on_start` is called once, when the guest stands in memory and its
-/// first instruction comes next; it is not called when the start fails.
+/// first instruction comes next; it is not called when the start fails, nor when a
+/// module's own `start` section already ends it.
 ///
 /// Writes to the file descriptors 0, 1 and 2 as they are: whoever calls has set them up. Nothing here
 /// interrupts a guest; to stop it, end the process.

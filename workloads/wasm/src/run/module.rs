@@ -1,7 +1,5 @@
 //! Loads, links and starts: a preview 1 module or a preview 2 component.
 
-use std::io::Write;
-
 use wasmtime::component::{Component, Linker as ComponentLinker};
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
@@ -25,11 +23,7 @@ pub(super) async unsafe fn run_module(
     on_start: impl FnOnce(),
 ) -> Result<Exit, Failure> {
     if !network.is_empty() {
-        // Not eprintln!: that panics where stderr is closed.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skerry: network: a preview 1 module cannot open sockets; build a component (wasm32-wasip2)"
-        );
+        output.note("network: a preview 1 module cannot open sockets; build a component (wasm32-wasip2)");
     }
     let wasi = builder(cfg, output, None)?.build_p1();
     // SAFETY: the caller's promise.

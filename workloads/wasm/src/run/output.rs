@@ -3,7 +3,7 @@
 //! The function is called on the guest's thread, inside the guest's write: a shim needs neither a pipe
 //! nor a second process or thread to keep a bounded log.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,6 +42,16 @@ impl Output {
                 .stdout(Piece { stream: Stream::Stdout, sink: sink.clone() })
                 .stderr(Piece { stream: Stream::Stderr, sink: sink.clone() }),
         };
+    }
+
+    /// A line of our own among the guest's errors.
+    pub(super) fn note(&self, text: &str) {
+        let line = format!("skerry: {text}\n");
+        match self {
+            // Not eprintln!: that panics where stderr is closed.
+            Output::Inherit => drop(io::stderr().write_all(line.as_bytes())),
+            Output::Sink(sink) => sink(Stream::Stderr, line.as_bytes()),
+        }
     }
 }
 

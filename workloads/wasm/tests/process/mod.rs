@@ -101,6 +101,10 @@ impl Guest {
         self
     }
 
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
     pub fn run(self) -> Ran {
         self.spawn().finish()
     }
