@@ -13,7 +13,12 @@ use crate::world::{Agent, Placed, Work};
 
 /// What has to be looked at. The least key goes first, so that the order of events does not show.
 #[derive(Debug, Default)]
-pub struct Dirty(BTreeMap<WorkloadKey, Scope>);
+pub struct Dirty {
+    keys: BTreeMap<WorkloadKey, Scope>,
+    /// Begun, and not through all its agents: goes on before any other, so that it does not show
+    /// either where a step ended. (Room that it freed goes to the best, not to the first freed.)
+    begun: Option<WorkloadKey>,
+}
 
 #[derive(Debug, Default)]
 struct Scope {
@@ -30,22 +35,32 @@ enum From {
 
 impl Dirty {
     pub fn all(&mut self, key: &WorkloadKey) {
-        self.0.insert(key.clone(), Scope { from: Some(From::Start), some: BTreeSet::new() });
+        self.keys.insert(key.clone(), Scope { from: Some(From::Start), some: BTreeSet::new() });
     }
 
     pub fn agent(&mut self, key: &WorkloadKey, agent: &AgentId) {
-        let scope = self.0.entry(key.clone()).or_default();
+        let scope = self.keys.entry(key.clone()).or_default();
         if scope.from != Some(From::Start) {
             scope.some.insert(agent.clone());
         }
     }
 
+    fn pop(&mut self) -> Option<(WorkloadKey, Scope)> {
+        let begun = self.begun.take().and_then(|key| self.keys.remove_entry(&key));
+        begun.or_else(|| self.keys.pop_first())
+    }
+
+    fn go_on(&mut self, key: &WorkloadKey, scope: Scope) {
+        self.begun = Some(key.clone());
+        self.keys.insert(key.clone(), scope);
+    }
+
     pub fn forget(&mut self, key: &WorkloadKey) {
-        self.0.remove(key);
+        self.keys.remove(key);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
     }
 }
 
@@ -76,7 +91,7 @@ impl Core {
     pub(crate) fn reconcile(&mut self) {
         let mut looks = 0;
         while looks < self.config.reconcile_max && self.out.placements() < self.config.page_max {
-            let Some((key, scope)) = self.queues.dirty.0.pop_first() else { return };
+            let Some((key, scope)) = self.queues.dirty.pop() else { return };
             let Some(work) = self.world.works.get(&key) else { continue };
             looks += match (work.every_agent(), scope.from) {
                 (true, Some(from)) => self.every_from(&key, from, scope.some),
@@ -102,9 +117,9 @@ impl Core {
         let chunk: Vec<AgentId> = all.take(self.config.page_max).cloned().collect();
         if chunk.len() == self.config.page_max {
             let from = chunk.last().cloned().map(From::Above);
-            self.queues.dirty.0.insert(key.clone(), Scope { from, some });
+            self.queues.dirty.go_on(key, Scope { from, some });
         } else if !some.is_empty() {
-            self.queues.dirty.0.insert(key.clone(), Scope { from: None, some });
+            self.queues.dirty.go_on(key, Scope { from: None, some });
         }
         chunk.iter().for_each(|id| self.every_one(key, id));
         chunk.len()
@@ -115,7 +130,7 @@ impl Core {
         let chunk: Vec<AgentId> = some.by_ref().take(self.config.page_max).collect();
         let rest: BTreeSet<AgentId> = some.collect();
         if !rest.is_empty() {
-            self.queues.dirty.0.insert(key.clone(), Scope { from: None, some: rest });
+            self.queues.dirty.go_on(key, Scope { from: None, some: rest });
         }
         chunk.iter().for_each(|id| self.every_one(key, id));
         chunk.len()
