@@ -58,6 +58,8 @@ pub enum Op {
 }
 
 /// A durable record. `None` deletes it.
+// Few exist at a time, and not for long: a box would only make every reader write more.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
     /// Counts starts of the agent.

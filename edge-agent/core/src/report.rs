@@ -64,13 +64,15 @@ impl Reporter {
         self.full_at_ms = Some(self.full_at_ms.map_or(at, |old| old.min(at)));
     }
 
-    /// `again`: the same nonce as before, so it only acknowledges or asks.
+    /// `again`: the same nonce as before. It acknowledges events, or repeats its question because the
+    /// answer was lost; then what it acknowledges is not the last report, and a heartbeat tells whether
+    /// anything is missing.
     pub fn on_hello(&mut self, now: Millis, hello: &Hello, again: bool) {
         let known = self.last.is_some_and(|last| last == (hello.acked.epoch, hello.acked.observed_seq));
-        let same = known && self.changed.is_empty();
-        if hello.want == Want::Full || !again && !same {
+        let unchanged = known && self.changed.is_empty();
+        if hello.want == Want::Full || !again && !unchanged {
             self.full_at(now);
-        } else if !again {
+        } else if !again || !known {
             self.echo = true;
         }
     }

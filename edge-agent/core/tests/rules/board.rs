@@ -503,19 +503,27 @@ impl Board {
     }
 
     pub fn reports(&self) -> Vec<&contract::message::Observed> {
-        let observed = |message| match message {
-            &FromAgent::Observed(ref observed) => Some(observed),
-            _ => None,
-        };
-        self.sent.iter().filter_map(observed).collect()
+        let mut reports = Vec::new();
+        for message in &self.sent {
+            if let FromAgent::Observed(observed) = message {
+                reports.push(observed);
+            }
+        }
+        reports
+    }
+
+    pub fn batches(&self) -> Vec<&contract::message::Events> {
+        let mut batches = Vec::new();
+        for message in &self.sent {
+            if let FromAgent::Events(events) = message {
+                batches.push(events);
+            }
+        }
+        batches
     }
 
     pub fn events(&self) -> Vec<&contract::message::AgentEvent> {
-        let events = |message| match message {
-            &FromAgent::Events(ref events) => Some(&events.events),
-            _ => None,
-        };
-        self.sent.iter().filter_map(events).flatten().collect()
+        self.batches().into_iter().flat_map(|batch| &batch.events).collect()
     }
 
     pub fn status(&self, name: &str, slot: u32) -> contract::status::InstanceStatus {

@@ -209,7 +209,7 @@ impl Story {
     fn lose_store(&mut self) {
         self.strays += 1;
         self.board.disk = Default::default();
-        if self.strays % 2 == 0
+        if self.strays.is_multiple_of(2)
             && let Some(run) = self.board.runs.values_mut().next()
         {
             run.assignment = None;
@@ -225,7 +225,7 @@ impl Story {
 
     fn hello(&mut self, n: u8, full: bool) {
         let Some(epoch) = self.board.session else { return };
-        if n % 3 != 0 {
+        if !n.is_multiple_of(3) {
             self.nonce = self.nonce.wrapping_add(1);
         }
         let mut hello = hub::hello(epoch, self.nonce);
@@ -271,7 +271,7 @@ impl Story {
 
     fn stale(&mut self, how: u8) {
         let mut document = hub::document(self.generation.saturating_sub(u64::from(how % 2)), []);
-        if how % 3 == 0 {
+        if how.is_multiple_of(3) {
             document.lineage = contract::Lineage([3; 16]);
         }
         // The very first document would be taken: it is nobody's fault then.
@@ -347,7 +347,7 @@ impl Story {
         assert_eq!(left, 0, "something of ended runs is left");
         let records: Vec<_> = self.board.disk.records.keys().collect();
         assert!(records.iter().all(|key| document.assignments.contains_key(key)), "{records:?}");
-        let told: Vec<_> = self.board.believed.iter().flat_map(|(_, s)| s.instances.values()).collect();
+        let told: Vec<_> = self.board.believed.values().flat_map(|s| s.instances.values()).collect();
         assert_eq!(told.iter().filter(|i| i.ready).count(), wanted.len(), "the hub believes something else");
         assert!(told.iter().filter(|i| i.ready).all(|i| i.healthy));
     }

@@ -99,3 +99,7 @@ pub fn logs(id: &str, nonce: u8, of: InstanceId) -> Command {
         op: CommandOp::Logs(query),
     }
 }
+
+pub fn trap() -> contract::status::Exit {
+    contract::status::Exit::Trap { message: "unreachable".into() }
+}

@@ -1,9 +1,12 @@
 //! Does the core keep its promises when a whole board is played around it? `board` is the board, `hub`
-//! speaks for the hub, `scenarios` are the field's stories, `chaos` random ones, `cost` prints figures.
+//! speaks for the hub, `scenarios`, `life` and `talk` tell the field's stories, `chaos` random ones, `seam` is
+//! reconcile alone, `cost` prints figures.
 
 mod board;
 mod chaos;
 mod cost;
 mod hub;
+mod life;
 mod scenarios;
 mod seam;
+mod talk;
