@@ -11,7 +11,7 @@ use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ConnectInfo, FromType, Id, LastWill, Publish, PublishAclResult, QoS, Subscribe,
+    AuthResult, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, QoS, Retain, Subscribe,
     SubscribeAclResult,
 };
 use transport::{FairQueue, Inbound, Kind, Prefix, Topic};
@@ -163,7 +163,7 @@ impl Hub {
             self.role(&session.id).and_then(|role| access::may_publish(&self.config.prefix, &role, &said));
         match allowed {
             Ok(topic) => {
-                self.hear(topic, publish, false);
+                self.hear(topic, publish, From::from_custom(session.id.clone()));
                 PublishAclResult::allow()
             }
             Err(refusal) => {
@@ -175,13 +175,19 @@ impl Hub {
 
     fn on_will(&self, session: &Session, publish: &Publish) {
         if let Ok(Role::Agent(agent)) = self.role(&session.id) {
-            self.hear(Topic::Agent { agent, kind: Kind::Presence }, publish, false);
+            let topic = Topic::Agent { agent, kind: Kind::Presence };
+            self.hear(topic, publish, From::from_lastwill(session.id.clone()));
         }
     }
 
-    /// To the hub, if there is one and it is an agent that speaks.
-    fn hear(&self, topic: Topic, publish: &Publish, retained: bool) {
-        if let (Some(inbound), Some(message)) = (&*self.lock(), inbound(topic, publish, retained)) {
+    /// To the hub, if there is one and it is an agent that speaks. What is retained is so before a
+    /// hub can attach: it hears each presence live or from the store, and none falls between.
+    fn hear(&self, topic: Topic, publish: &Publish, from: From) {
+        let own = self.lock();
+        if publish.retain {
+            self.retain.put(&publish.topic, Retain { msg_id: None, from, publish: publish.clone() });
+        }
+        if let (Some(inbound), Some(message)) = (&*own, inbound(topic, publish, false)) {
             inbound.push(message);
         }
     }

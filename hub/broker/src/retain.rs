@@ -47,7 +47,7 @@ impl RetainStore {
         live.map(|(topic, (retain, _))| (topic.clone(), retain.publish.clone())).collect()
     }
 
-    fn put(&self, topic: &TopicName, retain: Retain) {
+    pub fn put(&self, topic: &TopicName, retain: Retain) {
         let mut state = self.lock();
         state.remove(topic);
         if retain.publish.payload.is_empty() {

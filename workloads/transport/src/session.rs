@@ -20,6 +20,7 @@ use contract::AgentId;
 use contract::limits::WIRE_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::fair::PRESENCE_BYTES_MAX;
 use crate::topic::{Kind, Prefix, Topic};
 use crate::{Credentials, Endpoint, PublishError, memory};
 
@@ -62,7 +63,8 @@ impl SessionConfig {
     }
 }
 
-/// What the broker says on the agent's presence topic, retained, when the link breaks.
+/// What the broker says on the agent's presence topic, retained, when the link breaks. Like any
+/// presence at most [`PRESENCE_BYTES_MAX`].
 #[derive(Debug, Clone)]
 pub struct Will {
     pub payload: Bytes,
@@ -221,6 +223,13 @@ impl Session {
         }
     }
 
+    /// One that ended before it began.
+    fn ended(config: &SessionConfig, reason: EndReason) -> Session {
+        let (events, queue) = mpsc::channel(1);
+        let _ = events.try_send(SessionEvent::disconnected(reason).into());
+        Session::new(config, Box::new(Nowhere), queue)
+    }
+
     /// Queue a message on one of the agent's own topics. Never waits: a full queue refuses.
     pub fn publish(
         &self,
@@ -236,7 +245,9 @@ impl Session {
         if retain && !kind.may_retain() {
             return Err(PublishError::Retain(topic.to_string()));
         }
-        check_size(&topic, payload.len(), self.payload_max)?;
+        let presence = kind == Kind::Presence;
+        let max = if presence { self.payload_max.min(PRESENCE_BYTES_MAX) } else { self.payload_max };
+        check_size(&topic, payload.len(), max)?;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| PublishError::Full)?;
         let token = Token(self.tokens.fetch_add(1, Ordering::Relaxed));
         let content_type = content_type.to_string();
@@ -261,6 +272,17 @@ impl Session {
     }
 }
 
+/// The link of a session that never was.
+struct Nowhere;
+
+impl SessionLink for Nowhere {
+    fn publish(&self, _: Publish) -> Result<(), PublishError> {
+        Err(PublishError::Down)
+    }
+
+    fn disconnect(&self) {}
+}
+
 pub(crate) fn check_size(topic: &Topic, size: usize, max: usize) -> Result<(), PublishError> {
     if size > max {
         return Err(PublishError::TooLarge { topic: topic.to_string(), size, max });
@@ -281,6 +303,11 @@ pub enum Connector {
 impl Connector {
     /// Begin to connect; how it went is told by the session's events. Within a tokio runtime.
     pub fn connect(&self, config: SessionConfig) -> Session {
+        let will = config.will.payload.len();
+        if will == 0 || will > PRESENCE_BYTES_MAX {
+            let reason = format!("a will of {will} bytes; 1 to {PRESENCE_BYTES_MAX} are taken");
+            return Session::ended(&config, EndReason::Refused(reason));
+        }
         match self {
             #[cfg(feature = "agent")]
             Connector::Mqtt => crate::mqtt::session::connect(config),

@@ -69,8 +69,8 @@ async fn refusals_are_told_from_what_passes_by_itself() {
         assert_eq!(told, refused, "{code:#x}: {reason}");
     }
     let suback = [0x90, 7, 0, 1, 0, 1, 0x87, 1, 1];
-    let (reason, refused) = end(against(CONNACK, &suback).await).await;
-    assert!(refused, "{reason}");
+    let events = events(against(CONNACK, &suback).await).await;
+    assert!(matches!(&events[..], [SessionEvent::Disconnected { refused: true, .. }]), "{events:?}");
 }
 
 #[tokio::test]

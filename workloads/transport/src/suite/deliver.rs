@@ -2,8 +2,9 @@
 
 use contract::limits::WIRE_BYTES_MAX;
 
-use super::rig::{next_inbound, next_message, presence, text};
+use super::rig::{end, next_inbound, next_message, presence, text};
 use super::{Rig, agent, bytes, within};
+use crate::fair::PRESENCE_BYTES_MAX;
 use crate::{AgentBus, Inbound, Kind, Outgoing, PublishError, Session, SessionEvent, Topic};
 
 /// More than any window, less than what any broker keeps for a client that reads.
@@ -171,6 +172,9 @@ pub async fn oversize_is_refused_and_harms_nothing(mut rig: Rig) {
     let (most, more) = ("x".repeat(WIRE_BYTES_MAX), "x".repeat(WIRE_BYTES_MAX + 1));
     let refused = session.publish(Kind::Observed, bytes(&more), "t", false);
     assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
+    let presence = "x".repeat(PRESENCE_BYTES_MAX + 1);
+    let refused = session.publish(Kind::Presence, bytes(&presence), "t", true);
+    assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
     let refused = bus.sender.publish(to("a", Kind::Desired, &more)).await;
     assert!(matches!(refused, Err(PublishError::TooLarge { .. })), "{refused:?}");
 
@@ -178,4 +182,7 @@ pub async fn oversize_is_refused_and_harms_nothing(mut rig: Rig) {
     assert_eq!(next_inbound(&mut bus).await.payload.len(), WIRE_BYTES_MAX);
     bus.sender.publish(to("a", Kind::Desired, &most)).await.expect("the largest is taken");
     assert_eq!(next_message(&mut session).await.1.len(), WIRE_BYTES_MAX);
+
+    let config = rig.config(&agent("b"), &presence).await;
+    assert!(end(&mut rig.connector().connect(config)).await.1, "a will that is too large");
 }
