@@ -97,6 +97,27 @@ mod tests {
     use super::*;
     use contract::BoardId;
 
+    #[test]
+    fn the_ring_keeps_the_newest() {
+        let mut log = EventLog::load(Vec::new());
+        let event = batch(1, 1).events.remove(0);
+        let mut below = Vec::new();
+        for _ in 0..EVENTS_KEPT + 3 * DROP_AT_ONCE {
+            log.push(EventLog::record(None, None, event.clone()));
+            below.extend(log.trim());
+            assert!(log.after(0).count() < EVENTS_KEPT + DROP_AT_ONCE);
+        }
+        assert_eq!(below, [257, 513, 769]);
+        assert_eq!(log.after(0).next().unwrap().seq, 769);
+        assert_eq!(
+            log.after(10_760).map(|e| e.seq).collect::<Vec<_>>(),
+            (10_761..=10_768).collect::<Vec<_>>()
+        );
+        // What is numbered after a restart goes on from there.
+        let mut again = EventLog::load(log.after(0).cloned().collect());
+        assert_eq!(again.push(EventLog::record(None, None, event)).seq, 10_769);
+    }
+
     fn batch(first_seq: u64, n: usize) -> Events {
         let event = AgentEvent {
             at_ms: 0,

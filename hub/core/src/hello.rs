@@ -8,6 +8,8 @@ use crate::api::Op;
 use crate::core::Core;
 use crate::session::{Ask, Retry};
 
+/// A session that was said to be over is asked no more often than this.
+const PROBE_AGAIN_MS: Millis = 30_000;
 /// Asking again: after 5 s first; at most every 10 minutes.
 const ASK_BASE_MS: Millis = 5_000;
 /// The same for a document that is not reported as applied.
@@ -34,6 +36,30 @@ impl Core {
         let acked = Acked { event_seq: agent.record.event_seq, ..Acked::default() };
         let hello = self.hello_of(now, presence.board, presence.epoch, nonce, floor, acked, Want::Nothing);
         self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+    }
+
+    /// It said something in a session whose will was heard. Either that came late, or the broker told
+    /// the will of a living session; only an answer under a new nonce tells which.
+    pub(crate) fn probe(&mut self, now: Now, id: &AgentId) {
+        let Some(session) = self.session(id) else { return };
+        if session.probe_at.is_some_and(|at| now.boot_ms < at + PROBE_AGAIN_MS) {
+            return;
+        }
+        let nonce = self.nonce(id, session.epoch);
+        if let Some(session) = self.session_mut(id) {
+            session.nonce = nonce;
+            session.confirmed = false;
+            session.probe_at = Some(now.boot_ms);
+            self.queues.hello(id);
+        }
+    }
+
+    /// The probe was answered: the session lives.
+    pub(crate) fn revive(&mut self, now: Now, id: &AgentId) {
+        let Some(session) = self.session_mut(id) else { return };
+        (session.online, session.since_ms, session.probe_at) = (true, now.boot_ms, None);
+        self.queues.publish(id, true);
+        self.changed_agent(id);
     }
 
     /// The known session said hello again (a retained presence read again, say).
@@ -105,7 +131,9 @@ impl Core {
     pub(crate) fn publish_hello(&mut self, now: Now, id: &AgentId) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let (floor, event_seq) = (agent.record.boots, agent.record.event_seq);
-        let Some(session) = agent.session.as_mut().filter(|s| s.online) else { return };
+        let Some(session) = agent.session.as_mut().filter(|s| s.online || s.probe_at.is_some()) else {
+            return;
+        };
         let acked = Acked { epoch: session.seen_epoch, observed_seq: session.seen_seq, event_seq };
         let want = session.ask.map_or(Want::Nothing, |ask| ask.want);
         session.unacked = 0;

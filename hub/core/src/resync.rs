@@ -46,6 +46,11 @@ impl Core {
             return;
         }
         let was_fresh = session.is_fresh();
+        if !session.online {
+            let answers = session.probe_at.is_some() && report.nonce == Some(session.nonce);
+            if answers { self.revive(now, id) } else { self.probe(now, id) }
+        }
+        let Some(session) = self.session_mut(id) else { return };
         let spooled = match report.body {
             ObservedBody::Heartbeat { spooled, .. } => spooled,
             _ => 0,

@@ -52,6 +52,8 @@ pub struct Session {
     /// Events taken since the last hello acknowledged any.
     pub unacked: u32,
     pub hello_at: Option<Millis>,
+    /// When it was asked, after its will, whether it is there all the same.
+    pub probe_at: Option<Millis>,
     /// A hole in the events: when and how often the agent is asked to send them again.
     pub gap: Option<Retry>,
     /// What of its messages could not be used.
@@ -117,6 +119,7 @@ impl Session {
             duplicate: None,
             unacked: 0,
             hello_at: None,
+            probe_at: None,
             gap: None,
             problem: None,
             due: None,
@@ -210,11 +213,10 @@ impl Core {
         }
         match &agent.session {
             Some(session) if presence.epoch < session.epoch => {}
-            Some(session) if presence.epoch == session.epoch => {
-                if session.online {
-                    self.greet_again(id);
-                }
-            }
+            Some(session) if presence.epoch == session.epoch => match session.online {
+                true => self.greet_again(id),
+                false => self.probe(now, id),
+            },
             _ => self.new_session(now, id, presence),
         }
     }
@@ -293,6 +295,7 @@ impl Core {
         if session.online {
             session.online = false;
             session.since_ms = now.boot_ms;
+            session.probe_at = None;
         }
         session.stop_waiting();
         self.queues.hello.remove(id);

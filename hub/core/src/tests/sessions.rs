@@ -61,6 +61,30 @@ fn a_late_will_does_not_beat_the_session_that_followed() {
 }
 
 #[test]
+fn a_will_of_a_living_session_is_seen_through() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    a.leave(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Offline);
+    bed.take();
+    let old = a.nonce;
+    a.heartbeat(&mut bed, 0);
+    assert_eq!((state(&bed, "a"), a.nonce), (AgentState::Offline, old), "that may have come late");
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert_ne!(a.nonce, old);
+    // One that is gone is asked once.
+    a.leave(&mut bed);
+    bed.take();
+    for _ in 0..5 {
+        a.heartbeat(&mut bed, 0);
+    }
+    assert_eq!(hellos(&mut bed).len(), 1);
+    bed.pass(3_600_000);
+    assert_eq!((hellos(&mut bed).len(), state(&bed, "a")), (0, AgentState::Offline));
+}
+
+#[test]
 fn only_the_present_nonce_makes_fresh() {
     let mut bed = Bed::new();
     let mut a = fleet(&mut bed, &["a"]).remove(0);
