@@ -181,6 +181,17 @@ fn desired_keeps_its_shape() {
 }
 
 #[test]
+fn a_statement_about_compiled_code_keeps_its_shape() {
+    let statement = Compiled {
+        source: Digest::of(b"module"),
+        engine: "engine-1".into(),
+        digest: Digest::of(b"code"),
+        size_bytes: 1234,
+    };
+    golden("compiled", &statement, &[""]);
+}
+
+#[test]
 fn observed_keeps_its_shape() {
     let instance = "/body/full/workloads/plant~1press-guard/instances/5";
     let full = ObservedBody::Full { workloads: BTreeMap::from([(key(), status())]) };
