@@ -1,1 +1,147 @@
+//! A fleet of real processes for the tests: hub, agents, shims and, where wanted, an external broker.
+//!
+//! Binaries are spawned, never linked, so that each is what its own build makes of it. Every test
+//! ends with [`Fleet::finish`], which demands that no process, mount, cgroup or run is left.
 
+mod board;
+mod hub;
+mod leftovers;
+mod process;
+mod wait;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use board::Board;
+pub use hub::{Hub, free_port};
+pub use process::{Process, signal};
+pub use serde_json::{Value, json};
+pub use wait::{eventually, until};
+
+/// The binaries of this build, beside the test's own executable.
+pub fn binary(name: &str) -> PathBuf {
+    let dir = std::env::var_os("SKERRY_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let own = std::env::current_exe().expect("a test has a path");
+        own.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_path_buf()
+    });
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is missing: cargo build --profile ci -p hub && cargo build --profile ci -p edge-agent", path.display());
+    path
+}
+
+/// A built guest of `workloads/samples`.
+pub fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../workloads/samples/built/{name}.wasm"))
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+pub struct Fleet {
+    pub hub: Hub,
+    pub boards: Vec<Board>,
+    pub dir: tempfile::TempDir,
+    cgroup: String,
+    finished: bool,
+}
+
+impl Fleet {
+    /// A hub with its own broker and so many boards, all online.
+    pub fn start(boards: usize) -> Fleet {
+        Fleet::start_with(boards, &[])
+    }
+
+    pub fn start_with(boards: usize, hub_args: &[&str]) -> Fleet {
+        let dir = tempfile::Builder::new().prefix("skerry-e2e-").tempdir().expect("a directory");
+        let cgroup = format!("/skerry-e2e-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let hub = Hub::start(dir.path().join("hub"), hub_args);
+        let mut fleet = Fleet { hub, boards: Vec::new(), dir, cgroup, finished: false };
+        for n in 0..boards {
+            fleet.add_board(&format!("board-{n}"));
+        }
+        for n in 0..boards {
+            fleet.online(n);
+        }
+        fleet
+    }
+
+    pub fn add_board(&mut self, id: &str) -> usize {
+        let place = self.dir.path().join(format!("{id}-{}", self.boards.len()));
+        self.boards.push(Board::start(id, &place, &format!("{}/{}", self.cgroup, self.boards.len()), &self.hub));
+        self.boards.len() - 1
+    }
+
+    pub fn online(&self, n: usize) {
+        let path = format!("/v1/agents/{}", self.boards[n].id);
+        until(&format!("{} is online", self.boards[n].id), || self.hub.find(&path).is_some_and(|a| a["state"] == "online"));
+    }
+
+    /// Push a sample and apply a workload made of it; returns when it is steady.
+    pub fn run(&self, name: &str, image: &str, spec: &str) {
+        self.hub.push(image);
+        self.hub.apply(&manifest(name, image, spec));
+        self.steady(name);
+    }
+
+    pub fn steady(&self, name: &str) {
+        until(&format!("{name} is steady"), || self.hub.get(&format!("/v1/workloads/default/{name}"))["steady"] == true);
+    }
+
+    /// The hub's view of the only instance of a workload on a board.
+    pub fn instance(&self, name: &str, board: usize) -> Value {
+        let id = &self.boards[board].id;
+        let list = self.hub.get(&format!("/v1/instances?workload={name}&agent={id}"));
+        list["items"][0].clone()
+    }
+
+    /// Everything is deleted, every board clears up, every process ends, and nothing is left.
+    pub fn finish(mut self) {
+        self.hub.revive();
+        for board in &mut self.boards {
+            board.revive();
+        }
+        let works = self.hub.get("/v1/workloads");
+        for work in works["items"].as_array().expect("a list") {
+            self.hub.delete(&format!("/v1/workloads/{}", work["key"].as_str().expect("a key")));
+        }
+        for board in &self.boards {
+            until(&format!("{} has cleared everything", board.id), || board.runs().is_empty() && leftovers::cgroups(&board.cgroup).is_empty());
+        }
+        for board in &mut self.boards {
+            board.process.terminate();
+        }
+        self.hub.process.terminate();
+        leftovers::assert_nothing(self.dir.path(), &self.cgroup);
+        self.finished = true;
+    }
+}
+
+impl Drop for Fleet {
+    /// After a failed test: its parts' last words, and no process left to disturb the next one.
+    fn drop(&mut self) {
+        if !self.finished {
+            eprintln!("--- hub\n{}", self.hub.process.tail());
+            for board in &self.boards {
+                eprintln!("--- {}\n{}", board.id, board.process.tail());
+            }
+        }
+        for board in &mut self.boards {
+            board.process.kill();
+        }
+        self.hub.process.kill();
+        leftovers::clear(self.dir.path(), &self.cgroup);
+    }
+}
+
+/// A workload on every board, of a pushed sample.
+pub fn manifest(name: &str, image: &str, spec: &str) -> String {
+    let everywhere = if spec.contains("replicas:") { "" } else { "  everyAgent: true\n" };
+    let healthy = if spec.contains("rollout:") { "" } else { "  rollout: {healthyAfter: 100ms}\n" };
+    format!(
+        "apiVersion: skerry/v1\nkind: Workload\nmetadata: {{name: {name}}}\nspec:\n  image: {image}:1\n{everywhere}{healthy}{spec}\n"
+    )
+}
+
+/// kill -9.
+pub fn kill9(pid: u32) {
+    signal(pid, libc::SIGKILL);
+}

@@ -1,0 +1,119 @@
+//! A board: the agent's process, its two directories, its cgroup, and what runs there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{Hub, Process, binary, until};
+
+pub struct Board {
+    pub id: String,
+    pub process: Process,
+    pub state: PathBuf,
+    pub run: PathBuf,
+    pub cgroup: String,
+    broker: u16,
+    key: PathBuf,
+    token: PathBuf,
+}
+
+impl Board {
+    pub fn start(id: &str, place: &Path, cgroup: &str, hub: &Hub) -> Board {
+        fs::create_dir_all(place).expect("a directory");
+        let (state, run) = (place.join("state"), place.join("run"));
+        let (key, token) = (hub.data.join("hub.pub"), hub.data.join("agent-token"));
+        let log = place.join("agent.log");
+        let (id, cgroup, broker) = (id.to_string(), cgroup.to_string(), hub.mqtt);
+        // Taken before a hub may be gone: a board has its own copies.
+        let process = Process::spawn(command(&id, &state, &run, &cgroup, broker, &key, &token, None), &log);
+        Board { id, process, state, run, cgroup, broker, key, token }
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn revive(&mut self) {
+        self.revive_with(None);
+    }
+
+    pub fn revive_with(&mut self, failpoint: Option<&str>) {
+        if !self.process.is_alive() {
+            let command = command(&self.id, &self.state, &self.run, &self.cgroup, self.broker, &self.key, &self.token, failpoint);
+            self.process = Process::spawn(command, &self.process.log.clone());
+        }
+    }
+
+    pub fn set_broker(&mut self, port: u16) {
+        self.broker = port;
+    }
+
+    /// `edge-agent status` of the running agent.
+    pub fn status(&self) -> Option<Value> {
+        let output = Command::new(binary("edge-agent")).args(["status", "-o", "json", "--run-dir"]).arg(&self.run).output();
+        let output = output.expect("the command runs");
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    pub fn answers(&self) {
+        until(&format!("{} answers", self.id), || self.status().is_some());
+    }
+
+    /// Directories of runs that were not cleared yet.
+    pub fn runs(&self) -> Vec<PathBuf> {
+        let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect::<Vec<_>>();
+        list(&self.run.join("instances")).iter().flat_map(|dir| list(dir)).collect()
+    }
+
+    /// Instance → pid of its living shim, as the files tell.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let alive = self.runs().into_iter().filter_map(|run| {
+            let shim: Value = serde_json::from_slice(&fs::read(run.join("shim.json")).ok()?).ok()?;
+            let pid = shim["pid"].as_u64()? as u32;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse::<u64>().ok()?;
+            let zombie = stat.rsplit_once(')')?.1.trim_start().starts_with('Z');
+            (shim["startTicks"] == started && !zombie).then(|| (shim["instance"].as_str().unwrap_or_default().to_string(), pid))
+        });
+        alive.collect()
+    }
+
+    #[track_caller]
+    pub fn pid(&self, workload: &str) -> u32 {
+        let id = format!("default/{workload}/0");
+        let mut found = None;
+        until(&format!("{id} runs on {}", self.id), || {
+            found = self.pids().get(&id).copied();
+            found.is_some()
+        });
+        found.expect("just seen")
+    }
+
+    /// Everything a workload's runs said that is still kept.
+    pub fn said(&self, workload: &str) -> String {
+        let dir = self.state.join("logs").join(format!("default.{workload}.0"));
+        let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        files.sort();
+        files.iter().map(|f| String::from_utf8_lossy(&fs::read(f).unwrap_or_default()).into_owned()).collect()
+    }
+
+    pub fn log_bytes(&self, workload: &str) -> u64 {
+        let dir = self.state.join("logs").join(format!("default.{workload}.0"));
+        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the command line of one program, in one place")]
+fn command(id: &str, state: &Path, run: &Path, cgroup: &str, broker: u16, key: &Path, token: &Path, failpoint: Option<&str>) -> Command {
+    let mut command = Command::new(binary("edge-agent"));
+    command.args(["run", "--id", id, "--cgroup", cgroup, "--label", &format!("board={id}")]);
+    command.arg("--broker").arg(format!("mqtt://127.0.0.1:{broker}"));
+    command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).arg("--hub-key").arg(key).arg("--token-file").arg(token);
+    if let Some(failpoint) = failpoint {
+        command.env("SKERRY_FAILPOINT", failpoint);
+    }
+    command
+}

@@ -1,0 +1,152 @@
+//! A hub as an operator has it: the process, its directory, its API.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Process, binary, sample, until};
+
+pub struct Hub {
+    pub process: Process,
+    pub data: PathBuf,
+    pub http: u16,
+    pub mqtt: u16,
+    args: Vec<String>,
+    client: ureq::Agent,
+}
+
+impl Hub {
+    pub fn start(data: PathBuf, args: &[&str]) -> Hub {
+        let (http, mqtt) = (free_port(), free_port());
+        let client = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let process = spawn(&data, http, mqtt, &args, None);
+        let hub = Hub { process, data, http, mqtt, args, client: client.new_agent() };
+        hub.ready();
+        hub
+    }
+
+    fn ready(&self) {
+        let address = format!("127.0.0.1:{}", self.http);
+        until("the hub answers", || std::net::TcpStream::connect(&address).is_ok());
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Start it again in the same place, if it is not running.
+    pub fn revive(&mut self) {
+        self.revive_with(None);
+    }
+
+    /// With a fail point armed.
+    pub fn revive_with(&mut self, failpoint: Option<&str>) {
+        if !self.process.is_alive() {
+            self.process = spawn(&self.data, self.http, self.mqtt, &self.args, failpoint);
+            self.ready();
+        }
+    }
+
+    pub fn add_arg(&mut self, arg: &str) {
+        self.args.push(arg.to_string());
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", fs::read_to_string(self.data.join("token")).expect("the token file").trim())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http)
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        self.find(path).unwrap_or_else(|| panic!("GET {path} has no answer"))
+    }
+
+    /// `None` when it is not there (yet).
+    pub fn find(&self, path: &str) -> Option<Value> {
+        let answer = self.client.get(self.url(path)).header("authorization", self.bearer()).call().ok()?;
+        let ok = answer.status().is_success();
+        let text = answer.into_body().read_to_string().ok()?;
+        ok.then(|| serde_json::from_str(&text).expect("the hub speaks JSON"))
+    }
+
+    #[track_caller]
+    pub fn delete(&self, path: &str) {
+        let answer = self.client.delete(self.url(path)).header("authorization", self.bearer()).call().expect("an answer");
+        assert!(answer.status().is_success(), "DELETE {path}: {}", answer.status());
+    }
+
+    /// Status code and answer.
+    pub fn post(&self, path: &str, body: &[u8]) -> (u16, Value) {
+        self.try_post(path, body).expect("an answer")
+    }
+
+    pub fn try_post(&self, path: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let answer = self.client.post(self.url(path)).header("authorization", self.bearer());
+        let answer = answer.header("content-type", if path.ends_with("apply") { "application/yaml" } else { "application/json" });
+        let answer = answer.send(body).ok()?;
+        let status = answer.status().as_u16();
+        let text = answer.into_body().read_to_string().ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> Value {
+        let (status, answer) = self.post("/v1/apply", manifest.as_bytes());
+        assert_eq!(status, 200, "{answer:#}");
+        answer
+    }
+
+    /// A sample as `<name>:1`.
+    #[track_caller]
+    pub fn push(&self, name: &str) {
+        self.push_bytes(&fs::read(sample(name)).expect("a built sample"), &format!("{name}:1"));
+    }
+
+    #[track_caller]
+    pub fn push_bytes(&self, bytes: &[u8], tag: &str) {
+        let (status, answer) = self.post(&format!("/v1/artifacts?tag={tag}"), bytes);
+        assert!(status == 200 || status == 201, "{status} {answer:#}");
+    }
+
+    /// The operator's command line against this hub: exit code, output, errors.
+    pub fn cli(&self, args: &[&str]) -> (i32, String, String) {
+        let output = Command::new(binary("hub"))
+            .args(args)
+            .env("SKERRY_HUB", self.url(""))
+            .env("SKERRY_TOKEN_FILE", self.data.join("token"))
+            .env("HOME", &self.data)
+            .output()
+            .expect("the command line runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        self.get("/v1/events?limit=1000")["items"].as_array().expect("a list").clone()
+    }
+}
+
+fn spawn(data: &Path, http: u16, mqtt: u16, args: &[String], failpoint: Option<&str>) -> Process {
+    let mut command = Command::new(binary("hub"));
+    command.args(["serve", "--listen"]).arg(format!("127.0.0.1:{http}")).arg("--data").arg(data);
+    if !args.iter().any(|arg| arg == "--broker") {
+        command.arg("--mqtt").arg(format!("127.0.0.1:{mqtt}"));
+    }
+    command.args(args);
+    if let Some(failpoint) = failpoint {
+        command.env("SKERRY_FAILPOINT", failpoint);
+    }
+    Process::spawn(command, &data.with_extension("log"))
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
