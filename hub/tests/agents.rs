@@ -82,10 +82,13 @@ fn a_module_that_is_too_much_for_the_compiler_fails_alone() {
     let hub = TestHub::start_with(dir.path(), limits);
     let client = &hub.client;
     let agent = board(&hub, Logs::Hang);
-    // A second of processor time is not enough for this; one of the next module's size needs milliseconds.
-    let body = "local.get 0 i32.const 3 i32.mul local.get 1 i32.xor local.set 0 ".repeat(400_000);
-    let heavy =
-        format!(r#"(module (memory (export "memory") 1) (func (export "_start") (local i32 i32) {body}))"#);
+    // A second of processor time is not enough for this; the next module needs milliseconds.
+    let step = |n: u32| {
+        let (from, to) = (n * 4 % 60_000, (n * 8 + 4) % 60_000);
+        format!("i32.const 0 i32.const 0 i32.load offset={from} i32.const 3 i32.mul i32.store offset={to}\n")
+    };
+    let body: String = (0..200_000).map(step).collect();
+    let heavy = format!(r#"(module (memory (export "memory") 1) (func (export "_start") {body}))"#);
     client.push("heavy:1", &heavy);
     client.push("guard:1", MODULE);
     client.post("/v1/apply", manifest("h", "heavy:1", "  everyAgent: true\n")).ok();

@@ -122,7 +122,12 @@ impl Driver {
 
     /// With a full disk nothing that must be kept is taken; looking and asking boards goes on.
     fn refuses(&self, request: &Request) -> bool {
-        self.full.is_some() && !matches!(request, Request::Command { .. })
+        let keeps = match request {
+            Request::Command { .. } => false,
+            Request::Apply(apply) => !apply.dry_run,
+            _ => true,
+        };
+        keeps && self.full.is_some()
     }
 
     fn tell_settled(&mut self) {

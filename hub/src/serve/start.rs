@@ -147,7 +147,7 @@ fn facts(
     })
 }
 
-/// Say where we are; and, once the store holds the lineage, that there is a store to be missed.
+/// Once the store holds the lineage: that there is a store to be missed; then, where we are.
 async fn note(data: &DataDir, app: &App, url: &str, lineage: Lineage) -> anyhow::Result<()> {
     let running = serde_json::json!({
         "url": url,
@@ -156,9 +156,9 @@ async fn note(data: &DataDir, app: &App, url: &str, lineage: Lineage) -> anyhow:
         "fingerprint": app.identity.fingerprint,
         "version": env!("CARGO_PKG_VERSION"),
     });
-    data.note_running(&format!("{running}\n"))?;
     app.hub.settled().await?;
     data.note_lineage(lineage)?;
+    data.note_running(&format!("{running}\n"))?;
     Ok(())
 }
 

@@ -256,13 +256,18 @@ impl Iterator for Events {
 
 /// Until it is so, or a panic that says what was waited for.
 #[track_caller]
-pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_or(look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// Until it is so, or none.
+pub fn wait_or<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= end {
             return found;
         }
-        assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
