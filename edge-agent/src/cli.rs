@@ -43,7 +43,12 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct StateDir {
     /// The agent's state directory
-    #[arg(long = "state-dir", value_name = "DIR", env = "SKERRY_STATE_DIR", default_value = "/var/lib/skerry/agent")]
+    #[arg(
+        long = "state-dir",
+        value_name = "DIR",
+        env = "SKERRY_STATE_DIR",
+        default_value = "/var/lib/skerry/agent"
+    )]
     pub state_dir: PathBuf,
 }
 

@@ -7,13 +7,13 @@
 //! Loading compiled code is as good as running it, so a file is digested once more before its first
 //! use in the life of this agent: what a bad card changed is fetched again instead of being run.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::cell::RefCell;
 
 use contract::Digest;
 use sha2::{Digest as _, Sha256};
@@ -29,7 +29,9 @@ pub enum ArtifactError {
     Changed { wanted: Digest, found: Digest },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{needed} more bytes do not fit: {free} are free, {RESERVE_BYTES} of them are kept for the agent")]
+    #[error(
+        "{needed} more bytes do not fit: {free} are free, {RESERVE_BYTES} of them are kept for the agent"
+    )]
     NoSpace { needed: u64, free: u64 },
 }
 
@@ -63,7 +65,10 @@ impl Artifacts {
     /// What is there by name. Whether it is sound is asked when it is used.
     pub fn list(&self) -> BTreeSet<Digest> {
         let Ok(entries) = fs::read_dir(&self.dir) else { return BTreeSet::new() };
-        entries.flatten().filter_map(|entry| format!("sha256:{}", entry.file_name().to_str()?).parse().ok()).collect()
+        entries
+            .flatten()
+            .filter_map(|entry| format!("sha256:{}", entry.file_name().to_str()?).parse().ok())
+            .collect()
     }
 
     /// The path of sound code. Code that has changed is removed, so that it is fetched again.
@@ -111,7 +116,8 @@ impl Artifacts {
 
     /// Removes everything but `keep`, half-fetched files included.
     pub fn keep(&self, keep: &BTreeSet<Digest>) {
-        let wanted: BTreeSet<String> = keep.iter().flat_map(|d| [d.hex(), format!("{}.partial", d.hex())]).collect();
+        let wanted: BTreeSet<String> =
+            keep.iter().flat_map(|d| [d.hex(), format!("{}.partial", d.hex())]).collect();
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             if !entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {

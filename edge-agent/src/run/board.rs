@@ -59,7 +59,9 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => bail!("another agent uses {}: stop it, or give other directories", dir.display()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("another agent uses {}: stop it, or give other directories", dir.display())
+        }
         Err(other) => Err(other).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
@@ -72,9 +74,12 @@ fn board_id(path: &Path) -> anyhow::Result<BoardId> {
         return Ok(id);
     }
     let mut bytes = [0; 16];
-    File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).context("cannot read /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
     let id = BoardId(bytes);
-    write_durable(path, id.to_string().as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    write_durable(path, id.to_string().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(id)
 }
 

@@ -66,7 +66,8 @@ impl Driver {
     pub async fn run(mut self, mut inputs: Inputs, first: Event) -> anyhow::Result<()> {
         self.step(first);
         loop {
-            let wake = self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
+            let wake =
+                self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
             tokio::select! {
                 Some(event) = inputs.events.recv() => {
                     // A run's end is told before the end of the Stop that caused it.
@@ -191,7 +192,8 @@ impl Driver {
             Op::Stop { instance, run, signal, grace_ms } => {
                 let runtime = self.runtime.clone();
                 self.task(id, Duration::MAX, async move {
-                    let stopped = runtime.stop(&instance, run, &signal, Duration::from_millis(grace_ms)).await;
+                    let stopped =
+                        runtime.stop(&instance, run, &signal, Duration::from_millis(grace_ms)).await;
                     stopped.map_or_else(fault, |()| Outcome::Done)
                 })
             }
@@ -211,7 +213,12 @@ impl Driver {
     }
 
     /// A task ends in exactly one event, its deadline included.
-    fn task(&self, id: EffectId, deadline: Duration, work: impl Future<Output = Outcome> + 'static) -> Vec<Event> {
+    fn task(
+        &self,
+        id: EffectId,
+        deadline: Duration,
+        work: impl Future<Output = Outcome> + 'static,
+    ) -> Vec<Event> {
         let events = self.events.clone();
         tokio::task::spawn_local(async move {
             let outcome = if deadline == Duration::MAX {
@@ -254,7 +261,9 @@ impl Driver {
             return;
         }
         self.link.say_goodbye();
-        let end = async { while !self.link.next().await.iter().any(|e| matches!(e, Event::Disconnected { .. })) {} };
+        let end = async {
+            while !self.link.next().await.iter().any(|e| matches!(e, Event::Disconnected { .. })) {}
+        };
         let _ = tokio::time::timeout(FAREWELL, end).await;
     }
 }

@@ -27,7 +27,9 @@ pub fn open_store(dir: &Path) -> Result<(Box<dyn Kv>, StoreState), KvError> {
     let state = match opened {
         Opened::Fresh => StoreState::Fresh,
         Opened::Existing => StoreState::Opened,
-        Opened::SetAside { path, reason } => StoreState::SetAside { path: path.display().to_string(), reason },
+        Opened::SetAside { path, reason } => {
+            StoreState::SetAside { path: path.display().to_string(), reason }
+        }
     };
     Ok((Box::new(store), state))
 }
@@ -59,7 +61,11 @@ pub fn gather(
 }
 
 /// The document as it was signed, verified anew: what lies on a disk is not trusted either.
-fn desired(board: &Board, store: &dyn Kv, key: &VerifyingKey) -> anyhow::Result<Option<(Box<Desired>, Arc<[u8]>)>> {
+fn desired(
+    board: &Board,
+    store: &dyn Kv,
+    key: &VerifyingKey,
+) -> anyhow::Result<Option<(Box<Desired>, Arc<[u8]>)>> {
     let Some(pointer) = store.get(DESIRED)? else { return Ok(None) };
     let read = || -> Result<(Desired, Vec<u8>), String> {
         let pointer: DesiredPointer = serde_json::from_slice(&pointer).map_err(|why| why.to_string())?;
@@ -68,13 +74,16 @@ fn desired(board: &Board, store: &dyn Kv, key: &VerifyingKey) -> anyhow::Result<
         if Digest::of(&signed) != pointer.file {
             return Err(format!("{} has changed", path.display()));
         }
-        let document = codec::open(codec::Kind::Desired, &signed, Some(key)).map_err(|why| why.to_string())?;
+        let document =
+            codec::open(codec::Kind::Desired, &signed, Some(key)).map_err(|why| why.to_string())?;
         Ok((document, signed))
     };
     match read() {
         Ok((document, signed)) => Ok(Some((Box::new(document), Arc::from(signed)))),
         Err(why) => {
-            eprintln!("edge-agent: the stored document cannot be used; what runs is kept, the hub will send it again: {why}");
+            eprintln!(
+                "edge-agent: the stored document cannot be used; what runs is kept, the hub will send it again: {why}"
+            );
             Ok(None)
         }
     }
@@ -113,7 +122,9 @@ fn presence(args: &RunArgs, board: &Board) -> anyhow::Result<Presence> {
 fn capacity(args: &RunArgs, board: &Board) -> anyhow::Result<Capacity> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let memory = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    let total_kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let total_kib = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let total = total_kib.context("/proc/meminfo has no MemTotal")? * 1024;
     let disk = rustix::fs::statvfs(&board.state)?;
     Ok(Capacity {

@@ -42,11 +42,22 @@ pub enum FetchError {
 impl FetchError {
     /// Whether the hub itself gave out something wrong: trying again soon gives the same.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, FetchError::Size { .. } | FetchError::Statement(_) | FetchError::OtherCode | FetchError::Digest { .. })
+        matches!(
+            self,
+            FetchError::Size { .. }
+                | FetchError::Statement(_)
+                | FetchError::OtherCode
+                | FetchError::Digest { .. }
+        )
     }
 }
 
-pub async fn fetch(store: &Artifacts, key: &VerifyingKey, artifact: &ArtifactRef, base: &str) -> Result<(), FetchError> {
+pub async fn fetch(
+    store: &Artifacts,
+    key: &VerifyingKey,
+    artifact: &ArtifactRef,
+    base: &str,
+) -> Result<(), FetchError> {
     if store.verified(&artifact.digest).is_ok() {
         return Ok(());
     }
@@ -84,7 +95,8 @@ async fn check_statement(key: &VerifyingKey, artifact: &ArtifactRef, base: &str)
     let body = http_body_util::Limited::new(response.into_body(), limits::PROGRESS_BYTES_MAX).collect();
     let body = tokio::time::timeout(SILENCE, body).await.map_err(|_| HttpError::Silent(base.to_string()))?;
     let body = body.map_err(|why| FetchError::Broken(why.to_string()))?.to_bytes();
-    let said: Compiled = codec::open(codec::Kind::Compiled, &body, Some(key)).map_err(FetchError::Statement)?;
+    let said: Compiled =
+        codec::open(codec::Kind::Compiled, &body, Some(key)).map_err(FetchError::Statement)?;
     let fits = said.source == artifact.source
         && Some(&said.engine) == artifact.engine.as_ref()
         && said.digest == artifact.digest
@@ -106,7 +118,13 @@ fn digest_so_far(file: &mut File) -> std::io::Result<(Sha256, u64)> {
 }
 
 /// Never more than announced: a server that does not end cannot fill the disk.
-async fn receive(mut body: Incoming, file: &mut File, hasher: &mut Sha256, mut have: u64, size: u64) -> Result<u64, FetchError> {
+async fn receive(
+    mut body: Incoming,
+    file: &mut File,
+    hasher: &mut Sha256,
+    mut have: u64,
+    size: u64,
+) -> Result<u64, FetchError> {
     loop {
         let frame = tokio::time::timeout(SILENCE, body.frame()).await;
         let frame = frame.map_err(|_| FetchError::Broken(format!("nothing came for {SILENCE:?}")))?;
@@ -123,7 +141,13 @@ async fn receive(mut body: Incoming, file: &mut File, hasher: &mut Sha256, mut h
     }
 }
 
-async fn finish(store: &Artifacts, artifact: &ArtifactRef, file: File, hasher: Sha256, have: u64) -> Result<(), FetchError> {
+async fn finish(
+    store: &Artifacts,
+    artifact: &ArtifactRef,
+    file: File,
+    hasher: Sha256,
+    have: u64,
+) -> Result<(), FetchError> {
     if have < artifact.size_bytes {
         file.sync_all()?;
         return Err(FetchError::Broken(format!("{have} of {} bytes are here", artifact.size_bytes)));

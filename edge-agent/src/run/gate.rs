@@ -51,7 +51,8 @@ mod tests {
     #[test]
     fn what_must_wait_waits_and_leaves_in_order() {
         let mut gate = Gate::default();
-        let free = gate.admit(vec![effect(2, Some(1)), effect(3, None), effect(5, Some(4)), effect(6, Some(1))]);
+        let free =
+            gate.admit(vec![effect(2, Some(1)), effect(3, None), effect(5, Some(4)), effect(6, Some(1))]);
         assert_eq!(ids(&free), [3]);
         assert_eq!(ids(&gate.durable(1)), [2, 6]);
         assert_eq!(ids(&gate.admit(vec![effect(7, Some(1))])), [7]);

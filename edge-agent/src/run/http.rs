@@ -52,18 +52,26 @@ pub async fn put(base: &str, path: &str, body: Bytes) -> Result<(), HttpError> {
     send(base, path, request, body).await.map(drop)
 }
 
-async fn send(base: &str, path: &str, request: hyper::http::request::Builder, body: Bytes) -> Result<Response<Incoming>, HttpError> {
+async fn send(
+    base: &str,
+    path: &str,
+    request: hyper::http::request::Builder,
+    body: Bytes,
+) -> Result<Response<Incoming>, HttpError> {
     let host = split(base)?;
     let limit = |host: &str| HttpError::Silent(host.to_string());
     let broken = |source| HttpError::Broken { host: host.clone(), source };
     let stream = tokio::time::timeout(SILENCE, TcpStream::connect(&host)).await.map_err(|_| limit(&host))?;
     let stream = stream.map_err(|source| HttpError::Connect { host: host.clone(), source })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(async move {
         let _ = connection.await; // its end is seen by whoever reads the response
     });
-    let request = request.header("host", &host).body(Full::new(body)).map_err(|_| HttpError::Url(path.to_string()))?;
-    let response = tokio::time::timeout(SILENCE, sender.send_request(request)).await.map_err(|_| limit(&host))?;
+    let request =
+        request.header("host", &host).body(Full::new(body)).map_err(|_| HttpError::Url(path.to_string()))?;
+    let response =
+        tokio::time::timeout(SILENCE, sender.send_request(request)).await.map_err(|_| limit(&host))?;
     let response = response.map_err(broken)?;
     if response.status().is_success() {
         return Ok(response);

@@ -14,7 +14,9 @@ use contract::message::{Command, Desired, FromAgent, Hello, HubAnnounce, Presenc
 use contract::{AgentId, BoardId, Epoch, limits};
 use ed25519_dalek::VerifyingKey;
 use transport::session::SessionEvent;
-use transport::{Connector, Credentials, Endpoint, Kind, Prefix, PublishError, Session, SessionConfig, Token, Topic, Will};
+use transport::{
+    Connector, Credentials, Endpoint, Kind, Prefix, PublishError, Session, SessionConfig, Token, Topic, Will,
+};
 
 /// Messages that may wait for a PUBACK before replies of commands are held back; the core's own
 /// messages may fill the rest of the session's queue.
@@ -54,7 +56,9 @@ impl Link {
 
     pub fn connect(&mut self, id: EffectId, epoch: Epoch, will: &Presence) -> Vec<Event> {
         let last = match codec::encode(codec::Kind::Presence, will, None) {
-            Ok(Encoded { bytes, content_type }) => Will { payload: bytes.into(), content_type: content_type.into() },
+            Ok(Encoded { bytes, content_type }) => {
+                Will { payload: bytes.into(), content_type: content_type.into() }
+            }
             Err(why) => return vec![finished(id, Outcome::Fault(why.to_string()))],
         };
         let LinkConfig { endpoint, agent, board, .. } = &self.config;
@@ -67,7 +71,8 @@ impl Link {
         let ended = self.drop_session("replaced by a new session");
         let session = self.config.connector.connect(config);
         let unacknowledged = BTreeMap::new();
-        self.session = Some(Live { session, epoch, connecting: Some(id), unacknowledged, will: will.clone() });
+        self.session =
+            Some(Live { session, epoch, connecting: Some(id), unacknowledged, will: will.clone() });
         ended
     }
 
@@ -118,7 +123,9 @@ impl Link {
             FromAgent::Presence(m) => (Kind::Presence, codec::encode(codec::Kind::Presence, m, None), true),
             FromAgent::Observed(m) => (Kind::Observed, codec::encode(codec::Kind::Observed, m, None), false),
             FromAgent::Events(m) => (Kind::Events, codec::encode(codec::Kind::Events, m, None), false),
-            FromAgent::Reply(m) => (Kind::Reply(m.id.clone()), codec::encode(codec::Kind::Reply, m, None), false),
+            FromAgent::Reply(m) => {
+                (Kind::Reply(m.id.clone()), codec::encode(codec::Kind::Reply, m, None), false)
+            }
         };
         let Encoded { bytes, content_type } = encoded.map_err(|why| why.to_string())?;
         let sent = live.session.publish(kind, bytes.into(), content_type, retain);
@@ -139,16 +146,26 @@ impl Link {
     fn on_event(&mut self, event: SessionEvent) -> Vec<Event> {
         let Some(live) = &mut self.session else { return Vec::new() };
         match event {
-            SessionEvent::Connected => live.connecting.take().map(|id| finished(id, Outcome::Done)).into_iter().collect(),
-            SessionEvent::Published(token) => {
-                live.unacknowledged.remove(&token).flatten().map(|id| finished(id, Outcome::Done)).into_iter().collect()
+            SessionEvent::Connected => {
+                live.connecting.take().map(|id| finished(id, Outcome::Done)).into_iter().collect()
             }
+            SessionEvent::Published(token) => live
+                .unacknowledged
+                .remove(&token)
+                .flatten()
+                .map(|id| finished(id, Outcome::Done))
+                .into_iter()
+                .collect(),
             SessionEvent::Unsent { token, reason } => {
                 let id = live.unacknowledged.remove(&token).flatten();
                 id.map(|id| finished(id, Outcome::Fault(reason))).into_iter().collect()
             }
-            SessionEvent::Message { topic, payload, content_type, .. } => vec![self.read(&topic, payload, &content_type)],
-            SessionEvent::Disconnected { reason, refused } => self.on_disconnected(&reason.to_string(), refused),
+            SessionEvent::Message { topic, payload, content_type, .. } => {
+                vec![self.read(&topic, payload, &content_type)]
+            }
+            SessionEvent::Disconnected { reason, refused } => {
+                self.on_disconnected(&reason.to_string(), refused)
+            }
         }
     }
 
@@ -177,15 +194,21 @@ impl Link {
     fn decode(&self, topic: &Topic, payload: &[u8], content_type: &str) -> Result<HubMessage, CodecError> {
         let plain = codec::unpack(payload, content_type)?;
         let kind = match topic {
-            Topic::Hub => return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, None).map(HubMessage::Announce),
+            Topic::Hub => {
+                return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, None)
+                    .map(HubMessage::Announce);
+            }
             Topic::Agent { kind, .. } => kind,
         };
         match kind {
             Kind::Desired => {
-                let document = codec::open::<Desired>(codec::Kind::Desired, &plain, Some(&self.config.hub_key))?;
+                let document =
+                    codec::open::<Desired>(codec::Kind::Desired, &plain, Some(&self.config.hub_key))?;
                 Ok(HubMessage::Desired { document: Box::new(document), signed: Arc::from(plain) })
             }
-            Kind::Command(_) => codec::open::<Command>(codec::Kind::Command, &plain, None).map(HubMessage::Command),
+            Kind::Command(_) => {
+                codec::open::<Command>(codec::Kind::Command, &plain, None).map(HubMessage::Command)
+            }
             // The session subscribes to nothing else of ours.
             _ => codec::open::<Hello>(codec::Kind::Hello, &plain, None).map(HubMessage::Hello),
         }

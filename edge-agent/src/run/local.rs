@@ -19,7 +19,10 @@ pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Answers one visitor with the status and hangs up. A visitor who does not read is left.
-pub fn answer(visitor: std::io::Result<(tokio::net::UnixStream, tokio::net::unix::SocketAddr)>, status: &impl serde::Serialize) {
+pub fn answer(
+    visitor: std::io::Result<(tokio::net::UnixStream, tokio::net::unix::SocketAddr)>,
+    status: &impl serde::Serialize,
+) {
     let Ok((mut stream, _)) = visitor else { return };
     let Ok(mut text) = serde_json::to_vec(status) else { return };
     text.push(b'\n');

@@ -92,7 +92,9 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
     let (notes, artifacts) = (Notes::new(&board.run), Artifacts::new(&board.state));
     let (store, opened) = facts::open_store(&board.state.join("store"))?;
     let facts = facts::gather(&args, &board, &*store, opened, &runtime, &notes, &artifacts, &hub_key)?;
-    let store = PersistThread::start(store, board.state.clone(), move |report| drop(persisted.blocking_send(report)))?;
+    let store = PersistThread::start(store, board.state.clone(), move |report| {
+        drop(persisted.blocking_send(report))
+    })?;
     eprintln!("edge-agent: {} runs; state {}, broker {}", board.agent, board.state.display(), args.broker);
     let driver = Driver {
         core: Core::new(CoreConfig::default()),
@@ -126,7 +128,10 @@ fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     match codec::parse_public_key(&text) {
         Some(key) => Ok(key),
-        None => bail!("{} is not a public key: the hub's file hub.pub holds one (ed25519: and 64 hex digits)", path.display()),
+        None => bail!(
+            "{} is not a public key: the hub's file hub.pub holds one (ed25519: and 64 hex digits)",
+            path.display()
+        ),
     }
 }
 
@@ -134,7 +139,10 @@ fn read_token(path: &std::path::Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let token = text.trim();
     if token.is_empty() || token.len() > 1024 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        bail!("{} holds no token: the hub's file agent-token is one line of printable characters", path.display());
+        bail!(
+            "{} holds no token: the hub's file agent-token is one line of printable characters",
+            path.display()
+        );
     }
     Ok(token.to_string())
 }

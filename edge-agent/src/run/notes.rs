@@ -22,7 +22,9 @@ impl Notes {
     pub fn write(&self, instance: &InstanceId, note: Option<&RestartNote>) -> Outcome {
         let path = self.dir.join(instance.file_name()).with_added_extension("json");
         let written = match note {
-            Some(note) => serde_json::to_vec(note).map_err(Into::into).and_then(|text| write_atomic(&path, &text)),
+            Some(note) => {
+                serde_json::to_vec(note).map_err(Into::into).and_then(|text| write_atomic(&path, &text))
+            }
             None => match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),

@@ -87,7 +87,12 @@ impl Worker {
                     return (self.report)(Persisted::Broken(format!("{error:#}")));
                 }
                 (self.report)(Persisted::Waiting(format!("{error:#}")));
-                std::thread::sleep(Duration::from_millis(backoff_ms(RETRY_BASE_MS, RETRY_MAX_MS, attempt, "store")));
+                std::thread::sleep(Duration::from_millis(backoff_ms(
+                    RETRY_BASE_MS,
+                    RETRY_MAX_MS,
+                    attempt,
+                    "store",
+                )));
                 attempt += 1;
             }
             group.iter().for_each(|(id, _)| (self.report)(Persisted::Done(*id)));

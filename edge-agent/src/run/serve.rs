@@ -67,11 +67,17 @@ impl Answer {
     }
 }
 
-async fn logs_of(config: &ServeConfig, query: LogQuery, ticket: Option<(String, String)>, answer: &mut Answer) -> Result<(), String> {
+async fn logs_of(
+    config: &ServeConfig,
+    query: LogQuery,
+    ticket: Option<(String, String)>,
+    answer: &mut Answer,
+) -> Result<(), String> {
     let dir = config.logs.join(query.instance.file_name());
     let run = choose_run(&dir, query.previous)?;
     // Before the past is read, so that nothing falls in between.
-    let follow = query.follow.then(|| Follow::from_end(&dir, run)).transpose().map_err(|why| why.to_string())?;
+    let follow =
+        query.follow.then(|| Follow::from_end(&dir, run)).transpose().map_err(|why| why.to_string())?;
     let since_unix_ms = query.since_ms.map(|ms| unix_ms().saturating_sub(ms));
     let past = match run {
         Some(run) => logs::read(&dir, run, &Query { tail: query.tail.map(|n| n as usize), since_unix_ms }),

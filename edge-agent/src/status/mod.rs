@@ -58,7 +58,8 @@ pub fn main(args: StatusArgs) -> anyhow::Result<ExitCode> {
         print!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
-    let answer: Answer = serde_json::from_str(&text).context("the agent's answer cannot be read: is it of another version?")?;
+    let answer: Answer = serde_json::from_str(&text)
+        .context("the agent's answer cannot be read: is it of another version?")?;
     print(&answer);
     Ok(ExitCode::SUCCESS)
 }
@@ -86,10 +87,21 @@ fn orphans(run_dir: &std::path::Path) -> anyhow::Result<()> {
 
 fn print(answer: &Answer) {
     let core = &answer.agent;
-    println!("Agent       {} {} (board {}, start {})", core.agent, core.agent_version, &core.board.to_string()[..8], core.boots);
+    println!(
+        "Agent       {} {} (board {}, start {})",
+        core.agent,
+        core.agent_version,
+        &core.board.to_string()[..8],
+        core.boots
+    );
     println!("Hub         {}", session(core));
     if let Some(head) = core.applied {
-        println!("Document    generation {} of term {}, lineage {}", head.generation, head.term, &head.lineage.to_string()[..8]);
+        println!(
+            "Document    generation {} of term {}, lineage {}",
+            head.generation,
+            head.term,
+            &head.lineage.to_string()[..8]
+        );
     } else if core.provisional {
         println!("Document    none; what was found running is kept");
     } else {
@@ -105,7 +117,10 @@ fn print(answer: &Answer) {
         println!("\nNo workloads.");
         return;
     }
-    println!("\n{:<32} {:<10} {:<6} {:<10} {:>8} {:>9}  LAST EXIT, WAITING FOR", "INSTANCE", "STATE", "READY", "REVISION", "RESTARTS", "FOR");
+    println!(
+        "\n{:<32} {:<10} {:<6} {:<10} {:>8} {:>9}  LAST EXIT, WAITING FOR",
+        "INSTANCE", "STATE", "READY", "REVISION", "RESTARTS", "FOR"
+    );
     for (key, view) in &core.workloads {
         for (slot, instance) in &view.status.instances {
             println!("{}", row(&format!("{key}/{slot}"), instance, view.waiting.get(slot), core.now_ms));
@@ -128,7 +143,9 @@ fn row(name: &str, instance: &InstanceStatus, waiting: Option<&String>, now_ms: 
     };
     let mut notes: Vec<String> = instance.last_exit.iter().map(ToString::to_string).collect();
     match (&instance.state, waiting) {
-        (InstanceState::Backoff { until_ms }, _) => notes.push(format!("restarts in {}", age(until_ms.saturating_sub(now_ms)))),
+        (InstanceState::Backoff { until_ms }, _) => {
+            notes.push(format!("restarts in {}", age(until_ms.saturating_sub(now_ms))))
+        }
         (_, Some(reason)) => notes.push(reason.clone()),
         (InstanceState::Waiting { reason }, None) => notes.push(reason.clone()),
         _ => {}
@@ -136,7 +153,11 @@ fn row(name: &str, instance: &InstanceStatus, waiting: Option<&String>, now_ms: 
     let ready = if instance.ready { "yes" } else { "no" };
     let held = age(now_ms.saturating_sub(instance.since_ms));
     let (revision, restarts) = (instance.revision.short(), instance.restarts);
-    format!("{name:<32} {} {ready:<6} {revision:<10.10} {restarts:>8} {held:>9}  {}", paint(&state, color), notes.join("; "))
+    format!(
+        "{name:<32} {} {ready:<6} {revision:<10.10} {restarts:>8} {held:>9}  {}",
+        paint(&state, color),
+        notes.join("; ")
+    )
 }
 
 fn session(core: &StatusView) -> String {
@@ -144,12 +165,17 @@ fn session(core: &StatusView) -> String {
         SessionView::Connected { greeted: true, since_ms, .. } => {
             format!("connected for {}", age(core.now_ms.saturating_sub(*since_ms)))
         }
-        SessionView::Connected { greeted: false, .. } => "broker reached, the hub has not answered yet".to_string(),
+        SessionView::Connected { greeted: false, .. } => {
+            "broker reached, the hub has not answered yet".to_string()
+        }
         SessionView::Connecting { .. } => "connecting".to_string(),
         SessionView::Closing => "closing the session".to_string(),
         SessionView::Disconnected { next_ms, reason } => {
             let why = reason.as_deref().unwrap_or("not tried yet");
-            format!("away ({why}); next attempt in {}; workloads run on", age(next_ms.saturating_sub(core.now_ms)))
+            format!(
+                "away ({why}); next attempt in {}; workloads run on",
+                age(next_ms.saturating_sub(core.now_ms))
+            )
         }
     }
 }
