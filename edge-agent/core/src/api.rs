@@ -49,7 +49,7 @@ pub enum Op {
     Stop { instance: InstanceId, run: RunId, signal: String, grace_ms: Millis },
     /// Clear what an ended run left: processes, mounts, cgroup, directory. Idempotent.
     Remove { instance: InstanceId, run: RunId },
-    /// Kept in `/run`: survives the agent, not the board; costs no fsync.
+    /// Kept in `/run`: survives the agent, not the board; costs no fsync. The last one given counts.
     NoteRestarts { instance: InstanceId, note: Option<RestartNote> },
     /// An accepted command: the shell sends every reply after `Accepted` (seq from 1).
     Serve(Command),

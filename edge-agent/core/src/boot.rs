@@ -116,9 +116,10 @@ impl Core {
             let adopted = wanted.is_some() || !self.documents.is_verified();
             let assignment = assignment.filter(|a| a.workload == instance.workload).map(|a| share(a, wanted));
             let workload = self.workloads.entry(instance.workload.clone()).or_default();
-            let slot = workload.slots.entry(instance.slot).or_insert_with(|| Instance::new(now.boot_ms));
+            let slot =
+                workload.slots.entry(instance.slot).or_insert_with(|| Box::new(Instance::new(now.boot_ms)));
             slot.note = slot.note.take().or_else(|| restarts.get(&instance).cloned());
-            slot.runs.insert(run, found_run(assignment, &state, now.boot_ms));
+            slot.runs.insert(run, Box::new(found_run(assignment, &state, now.boot_ms)));
             match state {
                 FoundState::Running { .. } if adopted => {
                     self.tell(

@@ -121,8 +121,8 @@ impl Artifacts {
     }
 }
 
-/// What a start would use now: the target, or the same revision's earlier build while the new one is
-/// not here.
+/// What a start would use now: the target, or what is good for as long as the target's artefact is not
+/// here (a new revision, or the same one compiled anew).
 pub(crate) fn runnable<'a>(target: &'a Target, artifacts: &Artifacts) -> &'a Arc<Assignment> {
     let here = |a: &Arc<Assignment>| artifacts.is_present(&a.run.artifact.digest);
     match &target.spare {

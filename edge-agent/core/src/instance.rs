@@ -31,7 +31,8 @@ use crate::reconcile::Bucket;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Instance {
     /// One, but for what the start-up scan found.
-    pub runs: BTreeMap<RunId, Run>,
+    /// Boxed: a tree's node has room for eleven, and there is one.
+    pub runs: BTreeMap<RunId, Box<Run>>,
     pub note: Option<RestartNote>,
     /// What the last look said; a change of it is reported.
     pub bucket: Bucket,
@@ -93,12 +94,12 @@ impl Instance {
     /// started under an older document and has not changed is left alone (F13).
     pub fn keeper(&self, wanted: &Assignment) -> Option<(RunId, &Run)> {
         let fits = |run: &Run| run.phase == Phase::Running && run.fits(wanted);
-        self.runs.iter().rev().find(|(_, run)| fits(run)).map(|(id, run)| (*id, run))
+        self.runs.iter().rev().find(|(_, run)| fits(run)).map(|(id, run)| (*id, &**run))
     }
 
     /// The newest run that has not ended.
     pub fn live(&self) -> Option<(RunId, &Run)> {
-        self.runs.iter().rev().find(|(_, run)| run.phase != Phase::Ended).map(|(id, run)| (*id, run))
+        self.runs.iter().rev().find(|(_, run)| run.phase != Phase::Ended).map(|(id, run)| (*id, &**run))
     }
 }
 

@@ -22,15 +22,9 @@ use crate::restart::{self, CANDIDATE_EXITS_MAX, Ended};
 impl Core {
     /// Look at everything, act on what the plan says, and note what changed for the report.
     pub(crate) fn pursue(&mut self, now: Now) {
-        let changes: Vec<(WorkloadKey, u32, Bucket)> = {
-            let plan = self.plan(now.boot_ms);
-            let differs = |key: &WorkloadKey, slot: u32, bucket: &Bucket| {
-                let instance = self.workloads.get(key).and_then(|w| w.slots.get(&slot));
-                bucket.is_action() || instance.is_none_or(|i| i.bucket != *bucket)
-            };
-            let entries = plan.entries.into_iter().filter(|e| differs(e.workload, e.slot, &e.bucket));
-            entries.map(|e| (e.workload.clone(), e.slot, e.bucket)).collect()
-        };
+        let plan = self.plan(now.boot_ms).entries.into_iter();
+        let changed = plan.filter(|e| e.bucket.is_action() || e.instance.bucket != e.bucket);
+        let changes: Vec<_> = changed.map(|e| (e.workload.clone(), e.slot, e.bucket)).collect();
         for (workload, slot, bucket) in changes {
             self.pursue_one(now, InstanceId { workload, slot }, bucket);
         }
@@ -57,17 +51,17 @@ impl Core {
 
     fn wanted<'a>(&'a self, workload: &'a Workload, target: &'a Target) -> Wanted<'a> {
         let assignment = runnable(target, &self.artifacts);
-        let hub_known = self.session.base_url.is_some();
         let trusted = workload.record.good.as_ref().filter(|_| target.role == Role::Candidate);
         Wanted {
             assignment,
             unsupported: target.lacks.as_deref(),
-            artifact: self.availability(assignment, hub_known),
+            artifact: self.availability(assignment),
             trusted: trusted.map(|good| good.revision),
         }
     }
 
-    fn availability(&self, assignment: &Assignment, hub_known: bool) -> Availability {
+    pub(crate) fn availability(&self, assignment: &Assignment) -> Availability {
+        let hub_known = self.session.base_url.is_some();
         self.artifacts.availability(&assignment.run.artifact.digest, hub_known)
     }
 
@@ -95,6 +89,7 @@ impl Core {
         let Some(workload) = self.workloads.get_mut(&id.workload) else { return };
         let Some(target) = &workload.target else { return };
         let assignment = runnable(target, &self.artifacts).clone();
+        let on_trial = assignment.revision == target.assignment.revision;
         let Some(instance) = workload.slots.get_mut(&id.slot) else { return };
         let run = self.me.next_run();
         let note = restart::at_start(instance.note.as_ref(), &assignment);
@@ -103,8 +98,10 @@ impl Core {
         self.out.emit(op, Pending::Nothing);
         let op = Op::Start { instance: id.clone(), run, assignment: Box::new(assignment.as_ref().clone()) };
         let effect = self.out.emit(op, Pending::Start(id.clone(), run));
-        instance.runs.insert(run, Run::starting(assignment, effect, now.boot_ms));
-        workload.candidate_since_ms.get_or_insert(now.boot_ms);
+        instance.runs.insert(run, Box::new(Run::starting(assignment, effect, now.boot_ms)));
+        if on_trial {
+            workload.candidate_since_ms.get_or_insert(now.boot_ms);
+        }
     }
 
     fn stop(&mut self, now: Now, id: &InstanceId, run: RunId) {
@@ -310,15 +307,15 @@ impl Core {
     // --- small steps ---
 
     pub(crate) fn instance(&self, id: &InstanceId) -> Option<&Instance> {
-        self.workloads.get(&id.workload)?.slots.get(&id.slot)
+        self.workloads.get(&id.workload)?.slots.get(&id.slot).map(|instance| &**instance)
     }
 
     pub(crate) fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
-        self.workloads.get_mut(&id.workload)?.slots.get_mut(&id.slot)
+        self.workloads.get_mut(&id.workload)?.slots.get_mut(&id.slot).map(|instance| &mut **instance)
     }
 
     fn run_mut(&mut self, id: &InstanceId, run: RunId) -> Option<&mut Run> {
-        self.instance_mut(id)?.runs.get_mut(&run)
+        self.instance_mut(id)?.runs.get_mut(&run).map(|run| &mut **run)
     }
 
     fn release(&mut self, id: &InstanceId, run: RunId) -> Option<&mut Run> {

@@ -25,7 +25,7 @@ pub struct WorkloadView<'a> {
     pub key: &'a WorkloadKey,
     pub wanted: Option<Wanted<'a>>,
     /// Every wanted slot stands in here, and whatever else there is.
-    pub slots: &'a BTreeMap<u32, Instance>,
+    pub slots: &'a BTreeMap<u32, Box<Instance>>,
 }
 
 /// What should run of one workload.
@@ -133,6 +133,8 @@ pub struct Plan<'a> {
 pub struct Entry<'a> {
     pub workload: &'a WorkloadKey,
     pub slot: u32,
+    /// What it looked at.
+    pub instance: &'a Instance,
     pub bucket: Bucket,
 }
 
@@ -160,7 +162,7 @@ pub fn reconcile<'a>(view: &View<'a>, now: Millis) -> Plan<'a> {
             let wanted = workload.wanted.as_ref().filter(|w| w.assignment.slots.contains(slot));
             let bucket = bucket(wanted, instance, view.verified, &mut turns, *slot, now);
             let bucket = budget.spend(bucket);
-            plan.entries.push(Entry { workload: workload.key, slot: *slot, bucket });
+            plan.entries.push(Entry { workload: workload.key, slot: *slot, instance, bucket });
         }
     }
     plan

@@ -34,7 +34,7 @@ pub(crate) struct Workload {
     pub candidate_since_ms: Option<Millis>,
     /// Why the candidate is to be rejected at the next look.
     pub fault: Option<String>,
-    pub slots: BTreeMap<u32, Instance>,
+    pub slots: BTreeMap<u32, Box<Instance>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,7 +48,7 @@ pub(crate) struct Record {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub assignment: Arc<Assignment>,
-    /// The same revision as it ran before, for as long as a new build of its artefact is not here.
+    /// The good revision, which runs for as long as the artefact of `assignment` is not here.
     pub spare: Option<Arc<Assignment>>,
     pub role: Role,
     /// The feature this agent lacks: for what the document says, and for what should run instead.
@@ -114,7 +114,7 @@ pub(crate) fn choose(desired: &Arc<Assignment>, record: &Record, features: &BTre
         }
         // What this agent cannot run must not take down what it can.
         Some(good) if record.is_rejected(desired) || unsupported.is_some() => target(&good, Role::Good),
-        _ => target(desired, Role::Candidate),
+        good => Target { spare: good, ..target(desired, Role::Candidate) },
     }
 }
 
@@ -143,11 +143,13 @@ impl Workload {
         });
         let new = self.target.as_ref().map(|t| (t.assignment.revision, t.assignment.attempt));
         if old != new {
-            self.candidate_since_ms = None;
             self.fault = None;
+            // What runs already is on trial from now on.
+            let runs = |t: &Target| self.slots.values().any(|i| i.keeper(&t.assignment).is_some());
+            self.candidate_since_ms = self.target.as_ref().filter(|t| runs(t)).map(|_| now);
         }
         for slot in self.target.iter().flat_map(|t| &t.assignment.slots) {
-            self.slots.entry(*slot).or_insert_with(|| Instance::new(now));
+            self.slots.entry(*slot).or_insert_with(|| Box::new(Instance::new(now)));
         }
     }
 

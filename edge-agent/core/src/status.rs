@@ -2,6 +2,7 @@
 //! look for the simulator's invariants.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use contract::message::DesiredHead;
 use contract::status::{InstanceState, InstanceStatus, WorkloadStatus};
@@ -12,8 +13,10 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::instance::{Instance, Phase};
-use crate::record::{Role, Target};
+use crate::fetch::runnable;
+use crate::instance::{Instance, Phase, Run};
+use crate::reconcile::{Availability, Wait};
+use crate::record::{Role, Target, Workload};
 use crate::session::Link;
 
 /// Everything that the board can say without a hub.
@@ -156,15 +159,16 @@ impl Core {
     }
 
     fn live(&self) -> Vec<(InstanceId, RunId, Phase, Option<RevisionId>)> {
-        let slots =
-            self.workloads.iter().flat_map(|(key, w)| w.slots.iter().map(move |(slot, i)| (key, *slot, i)));
-        let runs = slots.flat_map(|(key, slot, i)| i.runs.iter().map(move |(id, run)| (key, slot, id, run)));
-        let live = runs.filter(|(.., run)| run.phase != Phase::Ended);
-        let row = |(key, slot, id, run): (&WorkloadKey, u32, &RunId, &crate::instance::Run)| {
-            let revision = run.assignment.as_ref().map(|a| a.revision);
-            (InstanceId { workload: key.clone(), slot }, *id, run.phase, revision)
-        };
-        live.map(row).collect()
+        let mut live = Vec::new();
+        for (key, workload) in &self.workloads {
+            for (slot, instance) in &workload.slots {
+                let id = InstanceId { workload: key.clone(), slot: *slot };
+                let runs = instance.runs.iter().filter(|(_, run)| run.phase != Phase::Ended);
+                let revision = |run: &Run| run.assignment.as_ref().map(|a| a.revision);
+                live.extend(runs.map(|(number, run)| (id.clone(), *number, run.phase, revision(run))));
+            }
+        }
+        live
     }
 
     fn session_view(&self) -> SessionView {
@@ -181,13 +185,27 @@ impl Core {
     }
 
     fn workload_views(&self) -> BTreeMap<WorkloadKey, WorkloadView> {
-        let view = |(key, workload): (&WorkloadKey, &crate::record::Workload)| {
-            let waits = workload.slots.iter();
-            let waits = waits.filter_map(|(slot, i)| Some((*slot, i.bucket.wait()?.reason())));
-            let waiting = waits.collect();
+        let view = |(key, workload): (&WorkloadKey, &Workload)| {
+            let spared = self.spared(workload);
+            let reason = |i: &Instance| i.bucket.wait().map(|wait| wait.reason()).or(spared.clone());
+            let waiting = workload.slots.iter().filter_map(|(slot, i)| Some((*slot, reason(i)?))).collect();
             Some((key.clone(), WorkloadView { status: self.workload_status(key)?, waiting }))
         };
         self.workloads.iter().filter_map(view).collect()
+    }
+
+    /// Why what is good runs in place of what should.
+    fn spared(&self, workload: &Workload) -> Option<String> {
+        let target = workload.target.as_ref()?;
+        if Arc::ptr_eq(runnable(target, &self.artifacts), &target.assignment) {
+            return None;
+        }
+        let reason = match self.availability(&target.assignment) {
+            Availability::Ready => return None,
+            Availability::Fetching => Wait::Fetching.reason(),
+            Availability::Waiting { reason, .. } => reason,
+        };
+        Some(format!("revision {} is not here yet: {reason}", target.assignment.revision.short()))
     }
 
     /// What the hub is told of a workload; none when there is nothing of it.

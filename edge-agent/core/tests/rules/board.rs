@@ -178,16 +178,17 @@ impl Board {
         assert!(wake.is_none_or(|at| at > self.now), "a wake at {wake:?} is not after {}", self.now);
     }
 
-    /// Effects that may be performed now: `after` when that is durable; Persists in order, and what is
-    /// published in order.
+    /// Effects that may be performed now: `after` when that is durable; Persists, notes and
+    /// what is published in order.
     pub fn ready(&self) -> Vec<usize> {
-        let (mut persist, mut publish) = (false, false);
+        let (mut persist, mut publish, mut note) = (false, false, false);
         let mut ready = Vec::new();
         for (n, effect) in self.pending.iter().enumerate() {
             let may = effect.after.is_none_or(|after| self.durable.contains(&after));
             let first = match effect.op {
                 Op::Persist(_) => !std::mem::replace(&mut persist, true),
                 Op::Publish(_) => may && !std::mem::replace(&mut publish, true),
+                Op::NoteRestarts { .. } => !std::mem::replace(&mut note, true),
                 _ => true,
             };
             if first && may {

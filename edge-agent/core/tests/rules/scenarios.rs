@@ -126,6 +126,35 @@ fn the_last_known_good_starts_before_the_network_and_before_the_disk() {
 }
 
 #[test]
+fn f5_what_is_good_runs_while_the_newer_revision_is_not_here() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0, 1])]));
+    board.advance(5000);
+    board.network = false;
+    board.desired(document(2, [assignment("a", 2, &[0, 1])]));
+    board.advance(5000);
+    let run = board.live_run(&instance("a", 0)).unwrap();
+    board.end_run(&instance("a", 0), run, trap());
+    board.settle();
+    assert_eq!(
+        board.live(),
+        [("plant/a/0".to_string(), revision(1)), ("plant/a/1".to_string(), revision(1))]
+    );
+    board.broker = false;
+    board.power_cut();
+    board.settle_but_disk();
+    assert_eq!(
+        board.live().len(),
+        2,
+        "the new document is durable, its artefact is not here: the good one runs"
+    );
+    board.network = true;
+    board.reconnect(2);
+    board.advance(10_000);
+    assert!(board.live().iter().all(|(_, r)| *r == revision(2)));
+    assert_eq!(board.believed[&key("a")].good, Some(revision(2)));
+}
+
+#[test]
 fn f4_a_restart_waits_for_no_commit() {
     let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
     board.advance(3500);

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::hub;
 
-type Observed = BTreeMap<WorkloadKey, BTreeMap<u32, Instance>>;
+type Observed = BTreeMap<WorkloadKey, BTreeMap<u32, Box<Instance>>>;
 type Targets = BTreeMap<WorkloadKey, Assignment>;
 
 fn run(revision: u8, restarts: u64, phase: Phase, spec: bool) -> Run {
@@ -54,7 +54,7 @@ fn some_instance() -> impl Strategy<Value = Instance> {
         for (number, (revision, restarts, phase, spec, busy)) in runs.into_iter().enumerate() {
             let mut run = run(revision, restarts, phase, spec || phase != Phase::Running);
             run.busy = busy.then_some(7);
-            instance.runs.insert(RunId { boots: 1, number: number as u64 }, run);
+            instance.runs.insert(RunId { boots: 1, number: number as u64 }, Box::new(run));
         }
         instance.note = n.map(|(revision, at, finished)| note(revision, at, finished));
         instance
@@ -64,7 +64,7 @@ fn some_instance() -> impl Strategy<Value = Instance> {
 fn some_world() -> impl Strategy<Value = (Targets, Observed)> {
     let workload = (
         prop::option::of((1u8..4, 0u32..4, 0u64..2)),
-        prop::collection::btree_map(0u32..5, some_instance(), 0..4),
+        prop::collection::btree_map(0u32..5, some_instance().prop_map(Box::new), 0..4),
     );
     prop::collection::vec(workload, 0..4).prop_map(|workloads| {
         let mut targets = Targets::new();
@@ -76,7 +76,7 @@ fn some_world() -> impl Strategy<Value = (Targets, Observed)> {
                 let assignment =
                     Assignment { restarts, ..hub::assignment(&format!("w{n}"), revision, &wanted) };
                 wanted.iter().for_each(|slot| {
-                    slots.entry(*slot).or_insert_with(|| Instance::new(0));
+                    slots.entry(*slot).or_insert_with(|| Box::new(Instance::new(0)));
                 });
                 targets.insert(key.clone(), assignment);
             }
@@ -93,7 +93,7 @@ fn view<'a>(targets: &'a Targets, observed: &'a Observed, verified: bool) -> Vie
         artifact: Availability::Ready,
         trusted: Some(hub::revision(1)),
     };
-    let workload = |(key, slots): (&'a WorkloadKey, &'a BTreeMap<u32, Instance>)| WorkloadView {
+    let workload = |(key, slots): (&'a WorkloadKey, &'a BTreeMap<u32, Box<Instance>>)| WorkloadView {
         key,
         wanted: targets.get(key).map(wanted),
         slots,
@@ -117,7 +117,7 @@ fn carry_out(
                 let mut run = run(1, 0, Phase::Running, true);
                 run.assignment = Some(Arc::new(targets[&key].clone()));
                 assert!(instance.runs.is_empty(), "started beside something else");
-                instance.runs.insert(RunId { boots: 2, number: *next }, run);
+                instance.runs.insert(RunId { boots: 2, number: *next }, Box::new(run));
             }
             Bucket::Stop(id) | Bucket::Replace(id) => {
                 let run = instance.runs.get_mut(&id).unwrap();
