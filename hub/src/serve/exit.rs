@@ -6,6 +6,8 @@ use kv::KvError;
 pub const STORE_FAULT: i32 = 74;
 pub const BROKER_ENDED: i32 = 69;
 pub const REFUSED_TO_START: i32 = 78;
+/// As shells tell of SIGINT.
+pub const SECOND_SIGNAL: i32 = 130;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {

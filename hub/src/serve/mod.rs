@@ -18,7 +18,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use contract::codec::fingerprint;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::Workers;
@@ -41,6 +41,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let ended = runtime.block_on(async {
+        // From here on, before anybody can know that we run: whoever ends us ends us in order.
+        let signals = Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? };
         let listener = TcpListener::bind(args.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
         let key = data.signing_key()?;
@@ -77,7 +79,7 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
             took: begun.elapsed(),
         };
         println!("{banner}");
-        tokio::spawn(stop_on_signal(running.stop.clone()));
+        tokio::spawn(signals.stop(running.stop.clone()));
         anyhow::Ok(running.wait().await)
     })?;
     // Workers that still compile die with us; nothing else is in progress.
@@ -88,22 +90,25 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
     }
 }
 
-/// The first TERM or INT ends the hub in order; the second at once.
-async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be handled: end this hub by SIGKILL, which loses nothing");
-        return;
-    };
-    for exit in [None, Some(130)] {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        match exit {
-            None => tracing::info!("stopping"),
-            Some(code) => std::process::exit(code),
-        }
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// The first TERM or INT ends the hub in order; the second at once.
+    async fn stop(mut self, stop: CancellationToken) {
+        self.next().await;
+        tracing::info!("stopping");
         stop.cancel();
+        self.next().await;
+        std::process::exit(exit::SECOND_SIGNAL);
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 }
