@@ -473,7 +473,7 @@ impl World {
 
     fn connect(&mut self, b: usize, life: u64, id: EffectId, epoch: Epoch, will: Presence) {
         self.check_epoch(b, epoch);
-        self.truth.session_begins(b, epoch);
+        self.truth.session_begins(b, life, epoch);
         let board = &self.boards[b];
         if !board.linked || !self.broker.up {
             let wait = self.rng.range(5, 8_000);

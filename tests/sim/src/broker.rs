@@ -109,7 +109,7 @@ impl World {
             last_down,
         };
         self.broker.conns.insert(conn, state);
-        self.after(wait, Ev::Connected { conn, id });
+        self.after(wait, Ev::Connected { b, life, conn, id });
         self.hand_out_retained(b, conn);
     }
 
@@ -144,9 +144,8 @@ impl World {
         }
     }
 
-    pub fn connected(&mut self, conn: ConnId, id: EffectId) {
-        let Some(state) = self.broker.conns.get(&conn) else { return };
-        let (b, life, open) = (state.b, state.life, !state.cut && state.at_agent);
+    pub fn connected(&mut self, b: usize, life: u64, conn: ConnId, id: EffectId) {
+        let open = self.broker.conns.get(&conn).is_some_and(|state| !state.cut && state.at_agent);
         let outcome = if open { Outcome::Done } else { Outcome::Fault("the session ended at once".into()) };
         if !self.is_life(b, life) {
             return;
@@ -170,7 +169,7 @@ impl World {
         state.cut = true;
         let (b, life, epoch) = (state.b, state.life, state.epoch);
         let lost = std::mem::take(&mut state.in_flight);
-        self.truth.session_over(b, epoch, self.now);
+        self.truth.session_over(b, life, epoch, self.now);
         self.tidy(conn);
         if !self.is_life(b, life) {
             return;
@@ -206,8 +205,8 @@ impl World {
     pub fn goodbye(&mut self, conn: ConnId) {
         if let Some(state) = self.broker.conns.get_mut(&conn) {
             (state.at_broker, state.at_agent, state.cut) = (false, false, true);
-            let (b, epoch) = (state.b, state.epoch);
-            self.truth.session_over(b, epoch, self.now);
+            let (b, life, epoch) = (state.b, state.life, state.epoch);
+            self.truth.session_over(b, life, epoch, self.now);
         }
         self.tidy(conn);
     }
@@ -223,8 +222,8 @@ impl World {
     pub fn cut(&mut self, conn: ConnId, noticed_ms: Millis) {
         let Some(state) = self.broker.conns.get_mut(&conn) else { return };
         state.cut = true;
-        let (b, epoch) = (state.b, state.epoch);
-        self.truth.session_over(b, epoch, self.now);
+        let (b, life, epoch) = (state.b, state.life, state.epoch);
+        self.truth.session_over(b, life, epoch, self.now);
         let (at_agent, at_broker) = (self.rng.below(noticed_ms + 1), self.rng.below(noticed_ms + 1));
         self.after(at_agent, Ev::AgentLoses { conn });
         self.after(at_broker, Ev::BrokerLoses { conn });
@@ -391,8 +390,8 @@ impl World {
         for conn in conns {
             if let Some(state) = self.broker.conns.get_mut(&conn) {
                 (state.cut, state.at_broker) = (true, false);
-                let (b, epoch) = (state.b, state.epoch);
-                self.truth.session_over(b, epoch, self.now);
+                let (b, life, epoch) = (state.b, state.life, state.epoch);
+                self.truth.session_over(b, life, epoch, self.now);
             }
             let wait = self.rng.below(5_000);
             self.after(wait, Ev::AgentLoses { conn });

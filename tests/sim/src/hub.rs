@@ -298,7 +298,9 @@ impl World {
             }
             Op::PublishHello { agent, hello } => {
                 self.check_hello(&agent, &hello);
-                self.truth.greeted(&agent, &hello);
+                if hello.epoch_floor <= hello.epoch.boots {
+                    self.truth.greeted(&agent, &hello);
+                }
                 return self.hub_sends(life, id, Some(agent), Down::Hello(*hello));
             }
             Op::PublishAnnounce(announce) => {

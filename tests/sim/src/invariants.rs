@@ -128,7 +128,11 @@ impl World {
         let fell = rejected
             .is_some_and(|(revision, attempt)| revision == assignment.revision && attempt >= assignment.attempt);
         let good = state.and_then(|s| s.goods.get(key).copied());
-        match good.filter(|_| fell) {
+        // What is good also runs for as long as the newer revision is not on the board.
+        let here = board.artifacts.contains(&assignment.run.artifact.digest);
+        let record = board.disk.workloads.get(key).and_then(|r| r.good.as_ref());
+        let spare = record.is_some_and(|good| board.artifacts.contains(&good.run.artifact.digest));
+        match good.filter(|_| fell || !here && spare) {
             Some(good) => Wanted::Good(assignment, good),
             None => Wanted::Desired(assignment),
         }

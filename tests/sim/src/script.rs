@@ -266,9 +266,31 @@ impl World {
     /// An operator who was told that agents are ahead of the hub's store, or belong to another one.
     pub fn accept_restore(&mut self) {
         let Some(lineage) = self.hub.disk.meta.map(|meta| meta.lineage) else { return };
-        let held = self.boards.iter().filter_map(|b| b.disk.desired.as_ref());
-        let other = held.map(|held| held.head.lineage).find(|l| *l != lineage);
-        self.request(Request::AcceptRestore { lineage: other });
+        let present = self.boards.iter().filter(|b| !b.retired);
+        let held: Vec<_> =
+            present.filter_map(|b| b.disk.desired.as_ref()).map(|held| held.head.lineage).collect();
+        let other = held.iter().find(|l| **l != lineage).copied();
+        if held.contains(&lineage) && other.is_some() {
+            self.wipe_strangers(lineage);
+        }
+        let lineage = other.filter(|_| !held.contains(&lineage));
+        self.request(Request::AcceptRestore { lineage });
+    }
+
+    /// A hub follows one lineage. Boards of a third one (the store was deleted twice) have to be taken in
+    /// one by one: their stores are deleted.
+    fn wipe_strangers(&mut self, lineage: contract::Lineage) {
+        for b in 0..self.boards.len() {
+            let other = |held: &crate::board::Held| held.head.lineage != lineage;
+            if !self.boards[b].retired && self.boards[b].disk.desired.as_ref().is_some_and(other) {
+                self.agent_dies(b, true);
+                self.boards[b].store_lost = Some(StoreState::Fresh);
+                self.agent_restarts(b);
+                // The broker must not hand out the old lineage's document again.
+                let agent = self.boards[b].agent.clone();
+                self.forget_retained(&agent);
+            }
+        }
     }
 
     fn ask_for_logs(&mut self) {

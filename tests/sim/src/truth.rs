@@ -38,7 +38,7 @@ pub struct Truth {
     /// By board: the newest document that was durable there.
     pub highest: BTreeMap<usize, DesiredHead>,
     /// When a session could still say something; none: it can now.
-    sessions: BTreeMap<(usize, Epoch), Option<Millis>>,
+    sessions: BTreeMap<(usize, Epoch), (u64, Option<Millis>)>,
     last_up: BTreeMap<(usize, InstanceId, RevisionId), Millis>,
     last_down: BTreeMap<(usize, InstanceId), Millis>,
     healthy: BTreeSet<(usize, WorkloadKey, RevisionId)>,
@@ -110,23 +110,27 @@ impl Truth {
 
     // --- sessions and reports ---
 
-    pub fn session_begins(&mut self, b: usize, epoch: Epoch) {
-        self.sessions.insert((b, epoch), None);
+    pub fn session_begins(&mut self, b: usize, life: u64, epoch: Epoch) {
+        self.sessions.insert((b, epoch), (life, None));
     }
 
     pub fn is_known(&self, b: usize, epoch: Epoch) -> bool {
         self.sessions.contains_key(&(b, epoch))
     }
 
-    pub fn session_over(&mut self, b: usize, epoch: Epoch, now: Millis) {
-        let over = self.sessions.entry((b, epoch)).or_insert(Some(now));
-        over.get_or_insert(now);
+    /// A board that lost its store uses epochs again, in another life.
+    pub fn session_over(&mut self, b: usize, life: u64, epoch: Epoch, now: Millis) {
+        if let Some((of, over)) = self.sessions.get_mut(&(b, epoch))
+            && *of == life
+        {
+            over.get_or_insert(now);
+        }
     }
 
     pub fn session_alive_since(&self, b: usize, epoch: Epoch, since: Millis) -> bool {
         match self.sessions.get(&(b, epoch)) {
-            Some(None) => true,
-            Some(Some(at)) => *at >= since,
+            Some((_, None)) => true,
+            Some((_, Some(at))) => *at >= since,
             None => false,
         }
     }

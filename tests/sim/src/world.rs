@@ -34,7 +34,7 @@ pub enum Ev {
     RunUp { b: usize, power: u64, life: u64, id: agent::EffectId, instance: InstanceId, run: RunId },
     RunEnds { b: usize, power: u64, instance: InstanceId, run: RunId, exit: Exit, stop: Option<(u64, u64)> },
     Accepts { b: usize, life: u64, id: agent::EffectId, epoch: contract::Epoch, will: Box<Presence> },
-    Connected { conn: ConnId, id: agent::EffectId },
+    Connected { b: usize, life: u64, conn: ConnId, id: agent::EffectId },
     ToBroker { conn: ConnId, message: FromAgent },
     ToAgent { conn: ConnId, message: Down },
     AgentLoses { conn: ConnId },
@@ -201,7 +201,7 @@ impl World {
                 self.run_ends(b, power, instance, run, exit, stop)
             }
             Ev::Accepts { b, life, id, epoch, will } => self.accepts(b, life, id, epoch, *will),
-            Ev::Connected { conn, id } => self.connected(conn, id),
+            Ev::Connected { b, life, conn, id } => self.connected(b, life, conn, id),
             Ev::ToBroker { conn, message } => self.to_broker(conn, message),
             Ev::ToAgent { conn, message } => self.to_agent(conn, message),
             Ev::AgentLoses { conn } => self.agent_loses(conn),
