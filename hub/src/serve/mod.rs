@@ -42,7 +42,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let ended = runtime.block_on(async {
         // From here on, before anybody can know that we run: whoever ends us ends us in order.
-        let signals = Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? };
+        let signals =
+            Signals { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? };
         let listener = TcpListener::bind(args.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
         let key = data.signing_key()?;
