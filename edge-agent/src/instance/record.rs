@@ -163,7 +163,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> 
         }
         other => other.map_err(io)?,
     };
-    let mut bytes = Vec::new();
+    // Most are smaller, and are read at once.
+    let mut bytes = Vec::with_capacity(4 << 10);
     file.take(RECORD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
     let malformed = |why| RecordError::Malformed { path: path.to_path_buf(), why };
     if bytes.len() as u64 > RECORD_BYTES_MAX {
