@@ -5,9 +5,13 @@ use contract::message::DesiredHead;
 use contract::{AgentId, Lineage, Term, Version};
 
 use crate::api::{Answer, Refusal, RequestId};
+use crate::compose::Waits;
 use crate::core::Core;
 use crate::record::{AgentRecord, Meta};
 use crate::session::Hold;
+
+/// Enough to see what it is about.
+const REFUSALS_MAX: usize = 20;
 
 /// What an agent's report says about the hub's own store.
 pub fn judge(meta: &Meta, record: &AgentRecord, applied: &DesiredHead) -> Option<Hold> {
@@ -26,6 +30,10 @@ pub fn judge(meta: &Meta, record: &AgentRecord, applied: &DesiredHead) -> Option
 impl Core {
     /// Jump above everything the fleet has seen, and publish again.
     pub(crate) fn on_accept_restore(&mut self, request: RequestId, lineage: Option<Lineage>) {
+        let compiling = self.compiling_for_held();
+        if !compiling.is_empty() {
+            return self.out.answer(request, Answer::Refused { errors: compiling });
+        }
         if let Some(lineage) = lineage.filter(|lineage| *lineage != self.world.meta.lineage) {
             let holds = self.held().filter(|(_, hold)| *hold == Hold::Lineage(lineage)).count();
             if holds == 0 {
@@ -45,6 +53,22 @@ impl Core {
         self.announce();
         let version = self.world.meta.version;
         self.out.answer(request, Answer::Done { version });
+    }
+
+    /// What held boards are to run and is not compiled yet: their first document would lack it, and
+    /// they would stop what they run of it until the next.
+    fn compiling_for_held(&self) -> Vec<Refusal> {
+        let held = self.held().filter_map(|(id, _)| self.world.agents.get_key_value(id));
+        let pairs = held.flat_map(|(id, agent)| agent.works.iter().map(move |key| (id, agent, key)));
+        let waiting = pairs.filter_map(|(id, agent, key)| {
+            let work = self.world.works.get(key)?;
+            let Err(Waits::Compile(engine)) = self.world.ready(&work.template, &agent.record) else {
+                return None;
+            };
+            let reason = format!("is still being compiled for {id} ({engine}); accept once it is");
+            Some(Refusal { workload: Some(key.clone()), field: String::new(), reason })
+        });
+        waiting.take(REFUSALS_MAX).collect()
     }
 
     fn held(&self) -> impl Iterator<Item = (&AgentId, Hold)> {

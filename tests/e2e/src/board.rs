@@ -42,7 +42,16 @@ impl Board {
 
     pub fn revive_with(&mut self, failpoint: Option<&str>) {
         if !self.process.is_alive() {
-            let command = command(&self.id, &self.state, &self.run, &self.cgroup, self.broker, &self.key, &self.token, failpoint);
+            let command = command(
+                &self.id,
+                &self.state,
+                &self.run,
+                &self.cgroup,
+                self.broker,
+                &self.key,
+                &self.token,
+                failpoint,
+            );
             self.process = Process::spawn(command, &self.process.log.clone());
         }
     }
@@ -53,7 +62,10 @@ impl Board {
 
     /// `edge-agent status` of the running agent.
     pub fn status(&self) -> Option<Value> {
-        let output = Command::new(binary("edge-agent")).args(["status", "-o", "json", "--run-dir"]).arg(&self.run).output();
+        let output = Command::new(binary("edge-agent"))
+            .args(["status", "-o", "json", "--run-dir"])
+            .arg(&self.run)
+            .output();
         let output = output.expect("the command runs");
         output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
     }
@@ -64,7 +76,15 @@ impl Board {
 
     /// Directories of runs that were not cleared yet.
     pub fn runs(&self) -> Vec<PathBuf> {
-        let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect::<Vec<_>>();
+        let list = |dir: &Path| {
+            fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.is_dir())
+                .collect::<Vec<_>>()
+        };
         list(&self.run.join("instances")).iter().flat_map(|dir| list(dir)).collect()
     }
 
@@ -76,7 +96,8 @@ impl Board {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse::<u64>().ok()?;
             let zombie = stat.rsplit_once(')')?.1.trim_start().starts_with('Z');
-            (shim["startTicks"] == started && !zombie).then(|| (shim["instance"].as_str().unwrap_or_default().to_string(), pid))
+            (shim["startTicks"] == started && !zombie)
+                .then(|| (shim["instance"].as_str().unwrap_or_default().to_string(), pid))
         });
         alive.collect()
     }
@@ -102,16 +123,39 @@ impl Board {
 
     pub fn log_bytes(&self, workload: &str) -> u64 {
         let dir = self.state.join("logs").join(format!("default.{workload}.0"));
-        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+        fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.metadata().ok())
+            .map(|m| m.len())
+            .sum()
     }
 }
 
 #[allow(clippy::too_many_arguments, reason = "the command line of one program, in one place")]
-fn command(id: &str, state: &Path, run: &Path, cgroup: &str, broker: u16, key: &Path, token: &Path, failpoint: Option<&str>) -> Command {
+fn command(
+    id: &str,
+    state: &Path,
+    run: &Path,
+    cgroup: &str,
+    broker: u16,
+    key: &Path,
+    token: &Path,
+    failpoint: Option<&str>,
+) -> Command {
     let mut command = Command::new(binary("edge-agent"));
     command.args(["run", "--id", id, "--cgroup", cgroup, "--label", &format!("board={id}")]);
     command.arg("--broker").arg(format!("mqtt://127.0.0.1:{broker}"));
-    command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).arg("--hub-key").arg(key).arg("--token-file").arg(token);
+    command
+        .arg("--state-dir")
+        .arg(state)
+        .arg("--run-dir")
+        .arg(run)
+        .arg("--hub-key")
+        .arg(key)
+        .arg("--token-file")
+        .arg(token);
     if let Some(failpoint) = failpoint {
         command.env("SKERRY_FAILPOINT", failpoint);
     }

@@ -21,18 +21,30 @@ pub struct Hub {
 
 impl Hub {
     pub fn start(data: PathBuf, args: &[&str]) -> Hub {
-        let (http, mqtt) = (free_port(), free_port());
-        let client = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
+        let client = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let process = spawn(&data, http, mqtt, &args, None);
-        let hub = Hub { process, data, http, mqtt, args, client: client.new_agent() };
+        // Port 0: the hub takes free ones and says which; a restart keeps them.
+        let process = spawn(&data, 0, 0, &args, None);
+        let mut hub = Hub { process, data, http: 0, mqtt: 0, args, client: client.new_agent() };
         hub.ready();
         hub
     }
 
-    fn ready(&self) {
-        let address = format!("127.0.0.1:{}", self.http);
-        until("the hub answers", || std::net::TcpStream::connect(&address).is_ok());
+    /// The hub notes where it listens once it does.
+    fn ready(&mut self) {
+        let (file, pid) = (self.data.join("hub.json"), self.process.pid());
+        let mut note = Value::Null;
+        until("the hub is up", || {
+            note =
+                fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+            note["pid"] == pid
+        });
+        let port = |name: &str| note[name].as_str().and_then(|url| url.rsplit(':').next()?.parse().ok());
+        self.http = port("url").expect("the hub's address");
+        self.mqtt = port("mqtt").unwrap_or(self.mqtt);
     }
 
     pub fn kill(&mut self) {
@@ -48,7 +60,9 @@ impl Hub {
     pub fn revive_with(&mut self, failpoint: Option<&str>) {
         if !self.process.is_alive() {
             self.process = spawn(&self.data, self.http, self.mqtt, &self.args, failpoint);
-            self.ready();
+            if failpoint.is_none() {
+                self.ready();
+            }
         }
     }
 
@@ -79,7 +93,12 @@ impl Hub {
 
     #[track_caller]
     pub fn delete(&self, path: &str) {
-        let answer = self.client.delete(self.url(path)).header("authorization", self.bearer()).call().expect("an answer");
+        let answer = self
+            .client
+            .delete(self.url(path))
+            .header("authorization", self.bearer())
+            .call()
+            .expect("an answer");
         assert!(answer.status().is_success(), "DELETE {path}: {}", answer.status());
     }
 
@@ -90,7 +109,10 @@ impl Hub {
 
     pub fn try_post(&self, path: &str, body: &[u8]) -> Option<(u16, Value)> {
         let answer = self.client.post(self.url(path)).header("authorization", self.bearer());
-        let answer = answer.header("content-type", if path.ends_with("apply") { "application/yaml" } else { "application/json" });
+        let answer = answer.header(
+            "content-type",
+            if path.ends_with("apply") { "application/yaml" } else { "application/json" },
+        );
         let answer = answer.send(body).ok()?;
         let status = answer.status().as_u16();
         let text = answer.into_body().read_to_string().ok()?;

@@ -8,7 +8,12 @@ use crate::process::signal;
 /// The roots of all hierarchies, v1 and v2.
 fn hierarchies() -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let below = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.join("cgroup.procs").exists());
+    let below = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.join("cgroup.procs").exists());
     let own = root.join("cgroup.procs").exists().then(|| root.to_path_buf());
     below.chain(own).collect()
 }
@@ -19,7 +24,8 @@ pub fn cgroups(parent: &str) -> Vec<PathBuf> {
     for hierarchy in hierarchies() {
         let mut open = vec![hierarchy.join(parent.trim_start_matches('/'))];
         while let Some(dir) = open.pop() {
-            let below = fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir());
+            let below =
+                fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir());
             for dir in below {
                 found.push(dir.clone());
                 open.push(dir);
@@ -32,16 +38,24 @@ pub fn cgroups(parent: &str) -> Vec<PathBuf> {
 fn mounts(below: &Path) -> Vec<String> {
     let prefix = format!("{}/", below.display());
     let table = fs::read_to_string("/proc/mounts").expect("/proc/mounts");
-    table.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&prefix)).map(str::to_string).collect()
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|path| path.starts_with(&prefix))
+        .map(str::to_string)
+        .collect()
 }
 
 /// Processes whose command line names our directory.
 fn processes(below: &Path) -> Vec<(u32, String)> {
     let wanted = below.display().to_string();
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != std::process::id());
+    let pids = entries
+        .filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != std::process::id());
     let named = pids.filter_map(|pid| {
-        let line = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).replace('\0', " ");
+        let line =
+            String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).replace('\0', " ");
         line.contains(&wanted).then_some((pid, line))
     });
     named.collect()
@@ -52,14 +66,21 @@ pub fn assert_nothing(dir: &Path, cgroup: &str) {
     crate::eventually(std::time::Duration::from_secs(5), || processes(dir).is_empty());
     assert_eq!(processes(dir), [], "processes are left");
     assert_eq!(mounts(dir), [""; 0], "mounts are left");
-    let groups: Vec<_> = cgroups(cgroup).into_iter().filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().contains('.'))).collect();
+    let groups: Vec<_> = cgroups(cgroup)
+        .into_iter()
+        .filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().contains('.')))
+        .collect();
     assert_eq!(groups, [PathBuf::new(); 0], "cgroups of instances are left");
 }
 
 /// By force, after a failed test as after a passed one.
 pub fn clear(dir: &Path, cgroup: &str) {
     for group in cgroups(cgroup) {
-        for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines().filter_map(|l| l.parse().ok()) {
+        for pid in fs::read_to_string(group.join("cgroup.procs"))
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|l| l.parse().ok())
+        {
             signal(pid, libc::SIGKILL);
         }
     }

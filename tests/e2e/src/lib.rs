@@ -25,7 +25,11 @@ pub fn binary(name: &str) -> PathBuf {
         own.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_path_buf()
     });
     let path = dir.join(name);
-    assert!(path.exists(), "{} is missing: cargo build --profile ci -p hub && cargo build --profile ci -p edge-agent", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --profile ci -p hub && cargo build --profile ci -p edge-agent",
+        path.display()
+    );
     path
 }
 
@@ -66,13 +70,20 @@ impl Fleet {
 
     pub fn add_board(&mut self, id: &str) -> usize {
         let place = self.dir.path().join(format!("{id}-{}", self.boards.len()));
-        self.boards.push(Board::start(id, &place, &format!("{}/{}", self.cgroup, self.boards.len()), &self.hub));
+        self.boards.push(Board::start(
+            id,
+            &place,
+            &format!("{}/{}", self.cgroup, self.boards.len()),
+            &self.hub,
+        ));
         self.boards.len() - 1
     }
 
     pub fn online(&self, n: usize) {
         let path = format!("/v1/agents/{}", self.boards[n].id);
-        until(&format!("{} is online", self.boards[n].id), || self.hub.find(&path).is_some_and(|a| a["state"] == "online"));
+        until(&format!("{} is online", self.boards[n].id), || {
+            self.hub.find(&path).is_some_and(|a| a["state"] == "online")
+        });
     }
 
     /// Push a sample and apply a workload made of it; returns when it is steady.
@@ -83,7 +94,9 @@ impl Fleet {
     }
 
     pub fn steady(&self, name: &str) {
-        until(&format!("{name} is steady"), || self.hub.get(&format!("/v1/workloads/default/{name}"))["steady"] == true);
+        until(&format!("{name} is steady"), || {
+            self.hub.get(&format!("/v1/workloads/default/{name}"))["steady"] == true
+        });
     }
 
     /// The hub's view of the only instance of a workload on a board.
@@ -104,7 +117,9 @@ impl Fleet {
             self.hub.delete(&format!("/v1/workloads/{}", work["key"].as_str().expect("a key")));
         }
         for board in &self.boards {
-            until(&format!("{} has cleared everything", board.id), || board.runs().is_empty() && leftovers::cgroups(&board.cgroup).is_empty());
+            until(&format!("{} has cleared everything", board.id), || {
+                board.runs().is_empty() && leftovers::cgroups(&board.cgroup).is_empty()
+            });
         }
         for board in &mut self.boards {
             board.process.terminate();

@@ -7,7 +7,8 @@ use e2e::{Fleet, Process, until};
 
 fn mosquitto(dir: &std::path::Path, port: u16) -> Process {
     let conf = dir.join("mosquitto.conf");
-    fs::write(&conf, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")).unwrap();
+    fs::write(&conf, format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"))
+        .unwrap();
     let mut command = Command::new("/usr/sbin/mosquitto");
     command.arg("-c").arg(&conf);
     let process = Process::spawn(command, &dir.join("mosquitto.log"));
@@ -33,6 +34,24 @@ fn a_dead_broker_stops_nothing_and_all_comes_back_by_itself() {
     let mut broker = mosquitto(dir.path(), port);
     fleet.online(0);
     fleet.steady("work");
+    assert_eq!(fleet.boards[0].pids(), before);
+
+    // This broker lets anybody publish anything: what the hub did not sign changes nothing.
+    let forged = r#"{"v":1,"kind":"desired","body":{"lineage":"00000000000000000000000000000000","term":99,"agent":"board-0","generation":99,"assignments":[]}}"#;
+    let signed = forged.replace("\"body\"", "\"key\":\"0000000000000000\",\"sig\":\"AAAA\",\"body\"");
+    for (payload, reason) in
+        [(forged, "not signed"), (&signed, "pinned key"), ("garbage", "not a valid message")]
+    {
+        let topic = "skerry/v1/agents/board-0/desired";
+        let mut command = Command::new("mosquitto_pub");
+        command
+            .args(["-V", "mqttv5", "-h", "127.0.0.1", "-q", "1", "-t", topic, "-m", payload, "-p"])
+            .arg(port.to_string());
+        assert!(command.status().expect("mosquitto_pub (apt-get install mosquitto-clients)").success());
+        until(&format!("the operator is told: {reason}"), || {
+            fleet.hub.get("/v1/events?limit=1000").to_string().contains(reason)
+        });
+    }
     assert_eq!(fleet.boards[0].pids(), before);
     fleet.finish();
     broker.terminate();
