@@ -81,9 +81,12 @@ fn in_order(text: &str, expected: &mut usize) {
 /// Who connects gets the latest desired and the latest announcement, marked as from before; the hub
 /// gets the latest presence.
 pub async fn the_latest_retained_message_is_there_at_connect(mut rig: Rig) {
-    let early = rig.session(&agent("early"), "w").await;
-    presence(&early, "old");
-    presence(&early, "new");
+    let mut early = rig.session(&agent("early"), "w").await;
+    for word in ["old", "new"] {
+        presence(&early, word);
+        let event = within("an acknowledgement", early.next()).await;
+        assert!(matches!(event, Some(SessionEvent::Published(_))), "{event:?}");
+    }
     let mut bus = rig.bus().await;
     while text(&next_inbound(&mut bus).await.payload) != "new" {}
 
@@ -93,7 +96,6 @@ pub async fn the_latest_retained_message_is_there_at_connect(mut rig: Rig) {
         bus.sender.publish(message).await.expect("the hub's message is taken");
     }
     // When another session has heard the last of them, the broker has it.
-    let mut early = early;
     while next_message(&mut early).await.1 != "term 2" {}
 
     let mut session = rig.session(&agent("a"), "w").await;
