@@ -42,6 +42,11 @@ enum Due {
 }
 
 impl Reporter {
+    /// Of the last report in this session.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// The status of this workload is another than before.
     pub fn mark(&mut self, key: &WorkloadKey) {
         if !self.changed.contains(key) {
@@ -69,8 +74,7 @@ impl Reporter {
     /// anything is missing.
     pub fn on_hello(&mut self, now: Millis, hello: &Hello, again: bool) {
         let known = self.last.is_some_and(|last| last == (hello.acked.epoch, hello.acked.observed_seq));
-        let unchanged = known && self.changed.is_empty();
-        if hello.want == Want::Full || !again && !unchanged {
+        if hello.want == Want::Full || !again && !known {
             self.full_at(now);
         } else if !again || !known {
             self.echo = true;
@@ -110,7 +114,8 @@ impl Core {
         let documents = reporter.sent_applied != self.documents.applied
             || reporter.sent_refused != self.documents.refused;
         if documents || !reporter.changed.is_empty() {
-            return Some(Due::Changes);
+            // The first of a session stands on nothing that was said in another.
+            return Some(if reporter.seq == 0 { Due::Full } else { Due::Changes });
         }
         let beat = reporter.echo || now >= reporter.sent_ms.saturating_add(self.heartbeat_ms());
         beat.then_some(Due::Heartbeat)

@@ -206,8 +206,8 @@ impl Core {
         if hello.board != self.me.board || self.session.epoch() != Some(hello.epoch) {
             return;
         }
-        if hello.epoch_floor > self.me.boots && hello.epoch_floor < BOOTS_MAX {
-            return self.jump_above(hello.epoch_floor);
+        if let Some(floor) = self.known_above(&hello) {
+            return self.jump_above(floor);
         }
         let again = self.session.greeting.is_some_and(|old| old.nonce == hello.nonce);
         self.session.greeting = Some(Greeting { nonce: hello.nonce });
@@ -226,7 +226,20 @@ impl Core {
         self.reporter.on_hello(now.boot_ms, &hello, again);
     }
 
-    /// The hub knows a later start of this agent than we do: the counter was lost with the store.
+    /// The hub knows more of this agent than we ever said: a later start, or more of this very epoch. The
+    /// counter was lost with the store, or the store is an old copy; whatever we said under these
+    /// numbers would pass for old.
+    fn known_above(&self, hello: &Hello) -> Option<u64> {
+        let acked = &hello.acked;
+        let epoch = self.session.epoch()?;
+        let said_more =
+            acked.epoch > epoch || acked.epoch == epoch && acked.observed_seq > self.reporter.seq();
+        let told_more = acked.event_seq > self.spool.last_seq();
+        let floor = hello.epoch_floor.max(acked.epoch.boots).max(acked.event_seq >> 32).max(self.me.boots);
+        let above = hello.epoch_floor > self.me.boots || said_more || told_more;
+        (above && floor < BOOTS_MAX).then_some(floor)
+    }
+
     fn jump_above(&mut self, floor: u64) {
         self.me.boots = floor + 1;
         self.me.runs = 0;

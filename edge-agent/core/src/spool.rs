@@ -50,6 +50,11 @@ impl Spool {
         self.items.len()
     }
 
+    /// Of the last event, acknowledged or not.
+    pub fn last_seq(&self) -> u64 {
+        self.items.back().map_or(self.boots << 32 | self.base, |item| item.seq)
+    }
+
     /// A new counter of starts: nothing under it was ever sent.
     pub fn rebase(&mut self, boots: u64) {
         self.boots = boots;

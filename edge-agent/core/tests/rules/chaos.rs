@@ -6,7 +6,7 @@ use agent_core::api::*;
 use contract::message::{Desired, Want};
 use contract::run::Assignment;
 use contract::spec::RestartPolicy;
-use contract::status::Exit;
+use contract::status::{Exit, InstanceState};
 use contract::{Attempt, InstanceId, RunId, Term};
 use proptest::prelude::*;
 
@@ -233,10 +233,11 @@ impl Story {
         hello.want = if full || !self.board.in_order { Want::Full } else { Want::Nothing };
         if let Some((epoch, seq)) = self.board.last_report {
             hello.acked.epoch = epoch;
-            hello.acked.observed_seq = seq.saturating_sub(u64::from(n % 2));
+            hello.acked.observed_seq = if n % 2 == 1 && seq > 1 { seq - 1 } else { seq };
         }
-        // A hub that takes Nothing on trust has what it acknowledges.
-        hello.acked.event_seq = u64::from(n) | epoch.boots << 32;
+        if let Some(batch) = self.board.batches().last() {
+            hello.acked.event_seq = batch.first_seq + u64::from(n) % batch.events.len() as u64;
+        }
         self.board.event(Event::Hub(HubMessage::Hello(hello)));
     }
 
@@ -333,8 +334,8 @@ impl Story {
                 None => assignment.revision,
             };
             for instance in assignment.instances() {
-                let note = self.board.notes.get(&instance);
-                let done = note.is_some_and(|n| n.finished.is_some() && n.revision == revision);
+                let state = self.board.status(key.name.as_str(), instance.slot).state;
+                let done = matches!(state, InstanceState::Completed | InstanceState::Failed);
                 wanted.extend((!done).then(|| (instance.to_string(), revision)));
             }
             if !assignment.slots.is_empty() && rejected.is_none() {

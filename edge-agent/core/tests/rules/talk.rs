@@ -65,6 +65,23 @@ fn an_agent_below_the_floor_jumps_above_it() {
 }
 
 #[test]
+fn an_agent_of_whom_more_is_known_than_it_said_begins_anew() {
+    // Its store is gone, and it started as often as before: the same epoch, and all of it would be old.
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    let (epoch, seq) = board.last_report.unwrap();
+    board.disk = Default::default();
+    board.runs.clear();
+    board.crash();
+    board.settle();
+    assert_eq!(board.session, Some(epoch));
+    let mut hello = hello(epoch, 2);
+    (hello.acked.epoch, hello.acked.observed_seq) = (epoch, seq);
+    board.hello(hello);
+    assert_eq!(board.session, Some(Epoch { boots: epoch.boots + 1, session: 1 }));
+    assert_eq!(board.disk.boots, epoch.boots + 1);
+}
+
+#[test]
 fn a_hello_for_another_board_or_session_is_ignored() {
     let mut board = Board::new();
     board.boot();
