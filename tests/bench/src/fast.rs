@@ -1,0 +1,150 @@
+//! How long until it runs, runs again, is adopted, runs with nobody there?
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use e2e::{Fleet, kill9, until};
+
+use crate::figures::Figures;
+use crate::scene::{CPU_DEFAULT, delete, fleet, manifest, moment, ms, names, shown, spoken, told};
+
+/// On the board while others come and go: a board with work on it is the usual one.
+const RESIDENTS: usize = 10;
+const RESIDENT_CPU: u32 = 50;
+/// Of each of several at once; a single one has the default.
+const CPU_OF_MANY: u32 = 100;
+
+/// A hub and a board with ten workloads.
+pub struct Crowd {
+    fleet: Fleet,
+    residents: Vec<String>,
+    round: usize,
+}
+
+impl Crowd {
+    pub fn start() -> Crowd {
+        let (fleet, residents) = fleet(RESIDENTS, RESIDENT_CPU, &[]);
+        Crowd { fleet, residents, round: 0 }
+    }
+
+    /// New names each time: back-off and earlier logs of a workload must not count.
+    fn prefix(&mut self, what: &str) -> String {
+        self.round += 1;
+        format!("{what}-{}", self.round)
+    }
+
+    pub fn apply(&mut self, figures: &mut Figures, count: usize) {
+        let prefix = self.prefix("apply");
+        let names = names(&prefix, count);
+        let cpu_millis = if count == 1 { CPU_DEFAULT } else { CPU_OF_MANY };
+        let (fleet, board, text) = (&self.fleet, &self.fleet.boards[0], manifest(&names, cpu_millis));
+        let sent = Instant::now();
+        let (answered, runs) = std::thread::scope(|scope| {
+            let post = scope.spawn(|| {
+                fleet.hub.apply(&text);
+                Instant::now()
+            });
+            let mut silent: Vec<&String> = names.iter().collect();
+            let runs = moment("the first lines are said", || {
+                silent.retain(|name| spoken(board, name).is_empty());
+                silent.is_empty()
+            });
+            (post.join().expect("the apply"), runs)
+        });
+        figures.add(&format!("apply.{count}.runs"), ms(sent, runs));
+        if count == 1 {
+            figures.add("apply.1.answered", ms(sent, answered));
+        }
+        let shown = moment("the hub shows them", || shown(fleet, &prefix, 0) == count);
+        figures.add(&format!("apply.{count}.shown"), ms(sent, shown));
+        names.iter().for_each(|name| fleet.steady(name));
+        delete(fleet, &names, RESIDENTS);
+    }
+
+    /// The first end of a workload that had been healthy.
+    pub fn restart(&mut self, figures: &mut Figures) {
+        let prefix = self.prefix("kill");
+        let names = names(&prefix, 1);
+        let (fleet, board) = (&self.fleet, &self.fleet.boards[0]);
+        fleet.hub.apply(&manifest(&names, CPU_DEFAULT));
+        fleet.steady(&names[0]);
+        let (pid, before) = (board.pid(&names[0]), spoken(board, &names[0]));
+        let killed = Instant::now();
+        kill9(pid);
+        let runs = moment("another run says its first line", || has_new(&before, &spoken(board, &names[0])));
+        figures.add("restart.runs", ms(killed, runs));
+        let shown = moment("the hub shows it", || shown(fleet, &prefix, 1) == 1);
+        figures.add("restart.shown", ms(killed, shown));
+        delete(fleet, &names, RESIDENTS);
+    }
+
+    pub fn adopt(&mut self, figures: &mut Figures) {
+        let before = self.fleet.boards[0].pids();
+        assert_eq!(before.len(), RESIDENTS);
+        self.fleet.boards[0].kill();
+        let started = Instant::now();
+        self.fleet.boards[0].revive();
+        let board = &self.fleet.boards[0];
+        let adopted = moment("the agent has adopted all", || told(board) == Some(RESIDENTS));
+        figures.add("adopt.10", ms(started, adopted));
+        let shown = moment("the hub shows all fresh", || {
+            self.fleet.hub.get("/v1/agents/board-0")["epoch"]["boots"].as_u64().is_some()
+                && shown(&self.fleet, "base", 0) == RESIDENTS
+        });
+        figures.add("adopt.shown", ms(started, shown));
+        assert_eq!(board.pids(), before, "adopted, not restarted");
+        self.fleet.online(0);
+        self.residents.iter().for_each(|name| self.fleet.steady(name));
+    }
+
+    pub fn finish(self) {
+        self.fleet.finish();
+    }
+}
+
+/// A board whose hub is gone for good.
+pub struct Island {
+    fleet: Fleet,
+    residents: Vec<String>,
+}
+
+impl Island {
+    pub fn start() -> Island {
+        let (mut fleet, residents) = fleet(RESIDENTS, RESIDENT_CPU, &[]);
+        fleet.hub.kill();
+        Island { fleet, residents }
+    }
+
+    /// As after a power cut: nothing runs, and what lies below /run is gone.
+    pub fn boot(&mut self, figures: &mut Figures) {
+        let board = &mut self.fleet.boards[0];
+        board.kill();
+        board.pids().values().for_each(|pid| kill9(*pid));
+        until("nothing runs", || board.pids().is_empty());
+        std::fs::remove_dir_all(&board.run).expect("the run directory");
+        let before: Vec<_> = self.residents.iter().map(|name| spoken(board, name)).collect();
+        let started = Instant::now();
+        board.revive();
+        let mut silent: Vec<_> = self.residents.iter().zip(&before).collect();
+        let mut first = None;
+        let all = moment("all run again", || {
+            silent.retain(|(name, before)| !has_new(before, &spoken(board, name)));
+            if silent.len() < RESIDENTS {
+                first.get_or_insert_with(Instant::now);
+            }
+            silent.is_empty()
+        });
+        figures.add("boot.first", ms(started, first.unwrap_or(all)));
+        figures.add("boot.10", ms(started, all));
+        board.answers();
+    }
+
+    pub fn finish(self) {
+        self.fleet.finish();
+    }
+}
+
+fn has_new(before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>) -> bool {
+    now.iter().any(|file| !before.contains(file))
+}
