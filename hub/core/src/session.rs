@@ -212,7 +212,13 @@ impl Core {
             return self.send_floor(now, id, &presence, floor);
         }
         match &agent.session {
-            Some(session) if presence.epoch < session.epoch => {}
+            Some(session) if presence.epoch < session.epoch => {
+                // An old message, or a board whose lost counter has come back to this very number. Only
+                // the latter is in that session, and it has to get above.
+                if presence.epoch.boots == session.epoch.boots {
+                    self.send_floor(now, id, &presence, floor.saturating_add(1));
+                }
+            }
             Some(session) if presence.epoch == session.epoch => match session.online {
                 true => self.greet_again(id),
                 false => self.probe(now, id),
