@@ -17,7 +17,7 @@ use crate::api::{BootFacts, FoundRun, FoundState, Op, RestartNote, StoreState, W
 use crate::core::{Core, Me};
 use crate::desired;
 use crate::fetch::Artifacts;
-use crate::instance::{Instance, Phase, Retry, Run};
+use crate::instance::{Instance, Phase, Retry, Run, brief_exit};
 use crate::outbox::Pending;
 use crate::restart;
 
@@ -130,7 +130,7 @@ impl Core {
                     );
                 }
                 FoundState::Running { .. } => {}
-                FoundState::Ended(exit) => self.on_found_ended(now, instance, run, exit),
+                FoundState::Ended(exit) => self.on_found_ended(now, instance, run, brief_exit(exit)),
             }
         }
     }

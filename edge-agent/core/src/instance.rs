@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use contract::run::Assignment;
-use contract::status::InstanceState;
+use contract::status::{Exit, InstanceState};
 use contract::time::{Millis, backoff_ms};
 use contract::{Digest, RunId};
 
@@ -61,6 +61,29 @@ pub enum Phase {
     Running,
     Stopping,
     Ended,
+}
+
+/// Texts in a status are cut to this: 500 workloads, each with a rejection, an exit and a reason, must
+/// fit one report (500 × (3 × 384 + ~500) B < `MESSAGE_BYTES_MAX`).
+pub(crate) const STATUS_TEXT_BYTES_MAX: usize = 384;
+
+/// Cut a text for a status, at a character.
+pub(crate) fn brief(text: &str) -> String {
+    if text.len() <= STATUS_TEXT_BYTES_MAX {
+        return text.to_string();
+    }
+    let end = text.floor_char_boundary(STATUS_TEXT_BYTES_MAX - '…'.len_utf8());
+    format!("{}…", &text[..end])
+}
+
+/// The same for what a run left as its last words.
+pub(crate) fn brief_exit(exit: Exit) -> Exit {
+    match exit {
+        Exit::Trap { message } => Exit::Trap { message: brief(&message) },
+        Exit::StartFailed { message } => Exit::StartFailed { message: brief(&message) },
+        Exit::Unknown { evidence } => Exit::Unknown { evidence: brief(&evidence) },
+        other => other,
+    }
 }
 
 /// When something that failed is tried again, and why it failed.

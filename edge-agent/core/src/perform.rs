@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contract::limits::{EFFECTS_PAGE_MAX, clip};
+use contract::limits::EFFECTS_PAGE_MAX;
 use contract::message::EventKind;
 use contract::run::Assignment;
 use contract::status::{Exit, InstanceState};
@@ -13,7 +13,7 @@ use crate::api::{Op, Outcome};
 use crate::boot::note_of;
 use crate::core::Core;
 use crate::fetch::runnable;
-use crate::instance::{Instance, Phase, Run};
+use crate::instance::{Instance, Phase, Run, brief, brief_exit};
 use crate::outbox::Pending;
 use crate::reconcile::{Availability, Bucket, Plan, View, Wait, Wanted, WorkloadView, reconcile};
 use crate::record::{Role, Target, Workload};
@@ -185,7 +185,7 @@ impl Core {
     }
 
     fn on_start_failed(&mut self, now: Now, id: &InstanceId, run: RunId, phase: Phase, reason: &str) {
-        let exit = Exit::StartFailed { message: clip(reason) };
+        let exit = Exit::StartFailed { message: brief(reason) };
         self.count_exit(now, id, run, &exit);
         if let Some(found) = self.run_mut(id, run) {
             found.phase = phase;
@@ -227,6 +227,7 @@ impl Core {
     }
 
     pub(crate) fn on_exited(&mut self, now: Now, id: InstanceId, run: RunId, exit: Exit) {
+        let exit = brief_exit(exit);
         let Some(found) = self.run_mut(&id, run) else { return };
         let asked = found.phase == Phase::Stopping;
         if found.phase == Phase::Ended {
@@ -341,7 +342,7 @@ impl Core {
 fn failure(outcome: Outcome) -> Option<String> {
     match outcome {
         Outcome::Done | Outcome::Started { .. } => None,
-        Outcome::Refused(reason) | Outcome::Fault(reason) => Some(clip(&reason)),
+        Outcome::Refused(reason) | Outcome::Fault(reason) => Some(brief(&reason)),
         Outcome::Missing => Some("it is missing".to_string()),
         Outcome::Deadline => Some("it took too long".to_string()),
     }
@@ -359,7 +360,7 @@ fn state_of(instance: &Instance, wanted: Option<&Arc<Assignment>>) -> InstanceSt
         Bucket::Running(_) => InstanceState::Running,
         Bucket::Held(run, wait) => match instance.runs.get(run).map(|run| run.phase) {
             Some(Phase::Running) => InstanceState::Running,
-            _ => InstanceState::Waiting { reason: wait.reason() },
+            _ => InstanceState::Waiting { reason: brief(&wait.reason()) },
         },
         Bucket::Start => InstanceState::Starting,
         Bucket::Replace(_) | Bucket::Stop(_) => InstanceState::Stopping,
@@ -372,7 +373,7 @@ fn state_of(instance: &Instance, wanted: Option<&Arc<Assignment>>) -> InstanceSt
         Bucket::Finished => ended(),
         Bucket::Waiting(Wait::Backoff { until }) => InstanceState::Backoff { until_ms: *until },
         Bucket::Waiting(Wait::Fetching) => InstanceState::Fetching,
-        Bucket::Waiting(wait) => InstanceState::Waiting { reason: wait.reason() },
+        Bucket::Waiting(wait) => InstanceState::Waiting { reason: brief(&wait.reason()) },
         Bucket::Forget => InstanceState::Waiting { reason: String::new() },
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use contract::limits::clip;
 use contract::message::EventKind;
 use contract::run::Assignment;
 use contract::status::Rejected;
@@ -16,7 +15,7 @@ use contract::{Attempt, InstanceId, Now, RevisionId, WorkloadKey};
 
 use crate::api::WorkloadRecord;
 use crate::core::Core;
-use crate::instance::Instance;
+use crate::instance::{Instance, brief};
 use crate::restart;
 
 /// One workload: what should be, what is trusted, what is there.
@@ -264,7 +263,7 @@ impl Core {
         let Some(workload) = self.workloads.get_mut(key) else { return };
         let Some(target) = &workload.target else { return };
         let assignment = target.assignment.clone();
-        let reason = clip(&reason);
+        let reason = brief(&reason);
         let text = format!("{key}: revision {} fell back: {reason}", assignment.revision.short());
         workload.record.candidate = None;
         workload.record.rejected =

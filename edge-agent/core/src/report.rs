@@ -16,6 +16,8 @@ use crate::core::Core;
 use crate::outbox::Pending;
 
 const REPORTS_IN_FLIGHT_MAX: usize = 4;
+/// Workloads that came, changed and went while nothing could be said: twice what a board may hold.
+const CHANGED_MAX: usize = 2 * contract::limits::ASSIGNMENTS_MAX;
 
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
@@ -49,9 +51,16 @@ impl Reporter {
 
     /// The status of this workload is another than before.
     pub fn mark(&mut self, key: &WorkloadKey) {
-        if !self.changed.contains(key) {
-            self.changed.insert(key.clone());
+        if self.changed.contains(key) {
+            return;
         }
+        if self.changed.len() >= CHANGED_MAX {
+            // A full report says it all, now or after the next hello.
+            self.changed.clear();
+            self.last = None;
+            self.full_at_ms = Some(0);
+        }
+        self.changed.insert(key.clone());
     }
 
     pub fn begin_session(&mut self) {

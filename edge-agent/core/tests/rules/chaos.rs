@@ -354,8 +354,13 @@ impl Story {
     }
 }
 
+/// Two thousand take a few seconds; `PROPTEST_CASES` asks for more.
+fn stories() -> u32 {
+    if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 2000 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: stories(), max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_story_ends_well(acts in prop::collection::vec(act(), 0..120)) {

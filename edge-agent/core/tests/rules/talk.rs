@@ -5,7 +5,7 @@ use agent_core::api::*;
 use contract::message::{FromAgent, ObservedBody};
 use contract::{Epoch, Generation, Lineage, Term};
 
-use crate::board::Board;
+use crate::board::{Board, Fate};
 use crate::hub::*;
 
 #[test]
@@ -170,6 +170,23 @@ fn a_hub_that_asks_again_because_the_answer_was_lost_gets_one() {
     let last = board.reports().last().copied().unwrap();
     assert_eq!(board.reports().len(), before + 1);
     assert!(matches!(last.body, ObservedBody::Heartbeat { .. }));
+}
+
+#[test]
+fn the_longest_report_fits_one_message() {
+    let mut board = Board::running(document(1, []));
+    let reason = "ä".repeat(4000);
+    let start = Fate::Outcome(Outcome::Refused(reason.clone()));
+    (0..=255u8).for_each(|n| drop(board.fates.insert(revision(n), start.clone())));
+    board.desired(document(2, (0..500).map(|n| assignment(&format!("w{n}"), (n % 200) as u8, &[0]))));
+    board.advance(10_000);
+    assert!(board.live().is_empty());
+    let full =
+        contract::message::Hello { want: contract::message::Want::Full, ..hello(board.session.unwrap(), 2) };
+    board.hello(full);
+    let longest = board.reports().iter().map(|o| serde_json::to_vec(o).unwrap().len()).max();
+    assert!(longest.unwrap() < contract::limits::MESSAGE_BYTES_MAX, "{longest:?}");
+    assert!(longest.unwrap() > 200_000, "{longest:?}");
 }
 
 #[test]
