@@ -296,3 +296,29 @@ async fn the_log_tells_who_said_what_and_keeps_the_run_before() {
     assert_eq!(records[0].origin, Origin::Stderr);
     assert!(records[0].text.starts_with("misbehave spin"));
 }
+
+/// F22: a full disk costs the log and nothing else.
+#[tokio::test]
+async fn f22_a_full_disk_does_not_keep_work_from_running() {
+    let board = Board::new();
+    let logs = board.settings().places.log_dir;
+    std::fs::create_dir_all(&logs).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", &logs, "tmpfs", flags, c"size=64k,nr_inodes=16").unwrap();
+    let mut filler = std::fs::File::create(logs.join("filler")).unwrap();
+    while std::io::Write::write(&mut filler, &[0; 4096]).is_ok_and(|n| n > 0) {}
+    for (number, inodes_too) in [(1, false), (2, true)] {
+        if inodes_too {
+            (0..32).for_each(|n| drop(std::fs::create_dir(logs.join(n.to_string()))));
+        }
+        let (agent, mut exits) = board.agent();
+        let id = instance(&format!("full{number}"));
+        let job = assignment(&id, &["--exit", "4", "--after", "1"]);
+        agent.start(&id, run_id(number), &job, &guest("hello")).await.unwrap();
+        assert_eq!(exit_of(&mut exits).await.exit, Exit::Code { code: 4 });
+        agent.remove(&id, run_id(number)).await.unwrap();
+    }
+    drop(filler);
+    rustix::mount::unmount(&logs, rustix::mount::UnmountFlags::DETACH).unwrap();
+    board.assert_nothing_left();
+}

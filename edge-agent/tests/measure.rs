@@ -25,6 +25,11 @@ fn cpu_ms(pid: u32) -> f64 {
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
 }
 
+fn own_cpu_ms() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
+
 fn rollup_kib(pid: u32, field: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find(|l| l.starts_with(field)).unwrap();
@@ -44,8 +49,7 @@ async fn figures() {
     let (agent, mut exits) = board.agent();
     let (mut starts, mut cpu, mut noticed, mut removed) = (vec![], vec![], vec![], vec![]);
     let id = instance("one");
-    let own = std::process::id();
-    let own_before = cpu_ms(own);
+    let own_before = own_cpu_ms();
     for run in 0..ROUNDS {
         let begin = Instant::now();
         let pid = start(&agent, "one", run).await;
@@ -64,7 +68,25 @@ async fn figures() {
     println!("  shim's own processor time {:6.2} ms", median(cpu));
     println!("kill -9 -> exit told        {:6.2} ms", median(noticed));
     println!("remove                      {:6.2} ms", median(removed));
-    println!("agent's processor time      {:6.2} ms a round", (cpu_ms(own) - own_before) / ROUNDS as f64);
+    println!("agent's processor time      {:6.2} ms a round", (own_cpu_ms() - own_before) / ROUNDS as f64);
+
+    let mut tens = vec![];
+    for run in 0..10 {
+        let begin = Instant::now();
+        let each = (0..10).map(|n| {
+            let agent = agent.clone();
+            tokio::spawn(async move { start(&agent, &format!("t{n}"), run).await })
+        });
+        for started in each.collect::<Vec<_>>() {
+            started.await.unwrap();
+        }
+        tens.push(ms(begin));
+        for n in 0..10 {
+            agent.remove(&instance(&format!("t{n}")), run_id(run)).await.unwrap();
+            exit_of(&mut exits).await;
+        }
+    }
+    println!("ten at once -> all run      {:6.2} ms", median(tens));
 
     let mut pids = vec![start(&agent, "s0", 1).await];
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -77,8 +99,8 @@ async fn figures() {
 
     drop((agent, exits));
     let begin = Instant::now();
-    for n in 0..50 {
-        let stop = rustix::process::Pid::from_raw(pids[n] as i32).unwrap();
+    for pid in pids {
+        let stop = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(stop, rustix::process::Signal::TERM).unwrap();
     }
     until("all are gone", || board.processes().is_empty());

@@ -87,11 +87,9 @@ impl Follow {
             }
             for byte in &buffer[..n] {
                 let too_long = self.line.len() >= 2 * LINE_BYTES_MAX;
-                if *byte == b'\n' || too_long {
-                    if !self.line.is_empty() {
-                        news.push(parse(&self.line));
-                        self.line.clear();
-                    }
+                if (*byte == b'\n' || too_long) && !self.line.is_empty() {
+                    news.push(parse(&self.line));
+                    self.line.clear();
                 }
                 if *byte != b'\n' {
                     self.line.push(*byte);
