@@ -22,6 +22,9 @@ use super::error::{ApiError, Code, accepted};
 use super::extract::{P, Q};
 use crate::artifact::{ArtifactStore, Upload, Uploaded};
 
+/// At once: each may fill the disk by 64 MiB before it is judged.
+pub const PUSHES_MAX: usize = 8;
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushQuery {
@@ -62,6 +65,8 @@ pub async fn push(
 ) -> Result<(StatusCode, Json<Pushed>), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
     let mut body = request.into_body();
+    let busy = || ApiError::new(Code::Unavailable, format!("{PUSHES_MAX} pushes are in progress; try again"));
+    let _place = app.pushes.try_acquire().map_err(|_| busy())?;
     let uploaded = match receive(&app.artifacts, announced, &mut body).await {
         Ok(uploaded) => uploaded,
         Err(e) => {

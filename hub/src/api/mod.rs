@@ -33,6 +33,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use contract::limits::MANIFEST_BYTES_MAX;
 use ed25519_dalek::SigningKey;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::ArtifactStore;
@@ -59,6 +60,7 @@ pub struct App {
     pub workers: Arc<Workers>,
     pub tickets: tickets::Tickets,
     pub answers: idempotency::Answers,
+    pub pushes: Arc<Semaphore>,
     pub token: Token,
     pub key: Arc<SigningKey>,
     pub identity: Arc<Identity>,
@@ -88,7 +90,8 @@ impl App {
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
         let (tickets, answers) = Default::default();
-        App { data, hub, ring, artifacts, workers, tickets, answers, token, key, identity, stop }
+        let pushes = Arc::new(Semaphore::new(artifacts::PUSHES_MAX));
+        App { data, hub, ring, artifacts, workers, tickets, answers, pushes, token, key, identity, stop }
     }
 }
 

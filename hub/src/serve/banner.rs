@@ -20,7 +20,11 @@ impl fmt::Display for Banner<'_> {
         let how = if self.fresh { "new" } else { "opened" };
         writeln!(f, "Skerry hub {} is up after {} ms", env!("CARGO_PKG_VERSION"), self.took.as_millis())?;
         writeln!(f, "  API      {}   token: {data}/token", self.url)?;
-        writeln!(f, "  agents   {}   password: {data}/agent-token", self.mqtt)?;
+        match self.data.join("agent-token").exists() {
+            true => writeln!(f, "  agents   {}   password: {data}/agent-token", self.mqtt)?,
+            // Somebody else's broker lets agents in as it likes.
+            false => writeln!(f, "  agents   {}", self.mqtt)?,
+        }
         writeln!(f, "  key      {}   agents pin: {data}/hub.pub", self.fingerprint)?;
         writeln!(f, "  store    {data}/store ({how}, lineage {})", self.lineage)?;
         write!(

@@ -15,6 +15,7 @@ use super::exit::Exit;
 use super::handle::{Ask, Said};
 use super::inbound;
 use super::perform::Performer;
+use super::quiet::Quiet;
 use crate::store::Written;
 
 /// With nothing to wake for: far enough to cost nothing.
@@ -34,6 +35,9 @@ pub struct Driver {
     pub unsettled: Vec<oneshot::Sender<()>>,
     /// Why the store takes nothing at the moment.
     pub full: Option<String>,
+    /// Why the broker is away.
+    pub away: Option<String>,
+    pub quiet: Quiet,
 }
 
 impl Driver {
@@ -94,9 +98,29 @@ impl Driver {
     fn on_bus(&mut self, event: Option<BusEvent>) -> Result<(), Exit> {
         let event = event.ok_or_else(Exit::broker_ended)?;
         if let Some(event) = inbound::event(event) {
+            self.say(&event);
             self.step(event);
         }
         Ok(())
+    }
+
+    /// What a person at the log should know of the broker's side.
+    fn say(&mut self, event: &Event) {
+        match event {
+            Event::BusUp if self.away.take().is_some() => tracing::info!("the broker is back"),
+            // Tried again and again, with the same result.
+            Event::BusDown { reason } if self.away.as_ref() != Some(reason) => {
+                tracing::warn!("the broker is away: {reason}");
+                self.away = Some(reason.clone());
+            }
+            Event::Rejected { agent, reason } => {
+                if let Some(left_out) = self.quiet.may_say(std::time::Instant::now()) {
+                    let agent = agent.as_ref().map(ToString::to_string).unwrap_or_default();
+                    tracing::warn!(agent, left_out, "{reason}");
+                }
+            }
+            _ => {}
+        }
     }
 
     fn on_ask(&mut self, ask: Ask) {

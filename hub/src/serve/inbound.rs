@@ -9,14 +9,10 @@ use transport::{BusEvent, Inbound, Kind, Topic};
 pub fn event(event: BusEvent) -> Option<Event> {
     match event {
         BusEvent::Up => Some(Event::BusUp),
-        BusEvent::Down { reason } => {
-            tracing::warn!("the broker is away: {reason}");
-            Some(Event::BusDown { reason })
-        }
+        BusEvent::Down { reason } => Some(Event::BusDown { reason }),
         BusEvent::Overflow { agent } => Some(Event::Overflow { agent }),
         // A broker's access rules: told to the operator like any message that got lost.
         BusEvent::Unsent { topic, reason } => {
-            tracing::error!("the broker refused a message on '{topic}': {reason}");
             let agent = match &topic {
                 Topic::Agent { agent, .. } => Some(agent.clone()),
                 Topic::Hub => None,
@@ -36,7 +32,6 @@ fn message_event(message: Inbound) -> Event {
         Ok(decoded) => Event::Agent { agent: message.agent, message: decoded },
         Err(reason) => {
             let reason = format!("a message on '{}' {reason}", message.kind);
-            tracing::warn!(agent = %message.agent, "{reason}");
             Event::Rejected { agent: Some(message.agent), reason }
         }
     }

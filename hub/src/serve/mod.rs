@@ -10,6 +10,7 @@ pub mod handle;
 pub mod inbound;
 pub mod perform;
 pub mod publish;
+pub mod quiet;
 pub mod ring;
 pub mod start;
 

@@ -20,6 +20,7 @@ use super::exit::Exit;
 use super::handle::Handle;
 use super::perform::Performer;
 use super::publish::Publisher;
+use super::quiet::Quiet;
 use super::ring::Ring;
 use crate::api::{self, App, Identity};
 use crate::artifact::ArtifactStore;
@@ -88,6 +89,8 @@ impl Parts {
             stop: stop.clone(),
             unsettled: Vec::new(),
             full: None,
+            away: None,
+            quiet: Quiet::new(std::time::Instant::now()),
         };
         let driver = tokio::spawn(driver.run(facts));
 
