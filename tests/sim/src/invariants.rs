@@ -195,7 +195,10 @@ impl World {
             return Some("it is what should run".into());
         }
         let here = artifact.is_none_or(|digest| board.artifacts.contains(&digest));
-        (!here && ran != revision).then(|| "what replaces it is not here yet".into())
+        (!here && ran != revision).then(|| {
+            let (from, to) = (ran.short(), revision.short());
+            format!("what replaces it is not here yet: {from} by {to}, artefact {artifact:?}")
+        })
     }
 
     /// A good revision was seen healthy on this very board.
