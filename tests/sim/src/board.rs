@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use agent_core::api::{
-    BootFacts, Effect, EffectId, Event, FoundRun, FoundState, HubMessage, Op, Outcome, RestartNote, StoreState,
-    WorkloadRecord, Write,
+    BootFacts, Effect, EffectId, Event, FoundRun, FoundState, HubMessage, Op, Outcome, RestartNote,
+    StoreState, WorkloadRecord, Write,
 };
 use agent_core::{Core, CoreConfig};
-use contract::message::{CONTRACT_VERSION, Capacity, Desired, DesiredHead, FromAgent, Presence, Reply, ReplyBody};
+use contract::message::{
+    CONTRACT_VERSION, Capacity, Desired, DesiredHead, FromAgent, Presence, Reply, ReplyBody,
+};
 use contract::time::{Millis, Now};
 use contract::{AgentId, BoardId, Digest, Epoch, InstanceId, RunId, WorkloadKey};
 
@@ -230,7 +232,11 @@ impl World {
             presence: board.presence(),
             boots: board.disk.boots,
             store,
-            desired: board.disk.desired.as_ref().map(|h| (Box::new(h.document.as_ref().clone()), h.signed.clone())),
+            desired: board
+                .disk
+                .desired
+                .as_ref()
+                .map(|h| (Box::new(h.document.as_ref().clone()), h.signed.clone())),
             workloads: board.disk.workloads.clone(),
             found: found.collect(),
             restarts: board.notes.clone(),
@@ -238,7 +244,8 @@ impl World {
         };
         if self.is_mutant(Mutant::StraysKilledWithoutDesired) && facts.desired.is_none() {
             let agent = facts.agent.clone();
-            let (lineage, term, generation) = (contract::Lineage([9; 16]), Default::default(), Default::default());
+            let (lineage, term, generation) =
+                (contract::Lineage([9; 16]), Default::default(), Default::default());
             let document = Desired { lineage, term, agent, generation, assignments: BTreeMap::new() };
             facts.desired = Some((Box::new(document), [0u8].as_slice().into()));
         }

@@ -452,8 +452,11 @@ impl World {
         let last = self.documents.iter().rev().find(|d| d.agent == *agent);
         if let (true, Some(document)) = (held, last.cloned()) {
             let document = Box::new(document.as_ref().clone());
-            let effect =
-                Effect { id: u64::MAX, after: None, op: Op::PublishDesired { agent: agent.clone(), document } };
+            let effect = Effect {
+                id: u64::MAX,
+                after: None,
+                op: Op::PublishDesired { agent: agent.clone(), document },
+            };
             self.check_hub_decision(&effect);
             self.hub_performs(self.hub.life, effect);
         }

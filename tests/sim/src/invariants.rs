@@ -41,9 +41,11 @@ impl World {
             (Some(applied), Some(held)) => applied.generation <= held.generation,
             (applied, _) => applied.is_none(),
         };
-        self.demand(durable || self.boards[b].disk.boots == 0, "a_document_counts_when_it_is_durable", || {
-            format!("a{b} acts on {applied:?}, the disk has {held:?}")
-        });
+        self.demand(
+            durable || self.boards[b].disk.boots == 0,
+            "a_document_counts_when_it_is_durable",
+            || format!("a{b} acts on {applied:?}, the disk has {held:?}"),
+        );
     }
 
     /// A document became durable.
@@ -53,7 +55,8 @@ impl World {
         let before = self.truth.highest.insert(b, head);
         let forward = before.is_none_or(|old| {
             let newer = head.generation > old.generation;
-            head.lineage == old.lineage && (newer || head.generation == old.generation && head.digest == old.digest)
+            head.lineage == old.lineage
+                && (newer || head.generation == old.generation && head.digest == old.digest)
         });
         self.demand(forward, "p1_generation_never_goes_back_on_a_board", || {
             format!("a{b}: {head:?} after {before:?}")
@@ -125,8 +128,9 @@ impl World {
         let Some(assignment) = assignment else { return Wanted::Nothing };
         let state = board.process.as_ref().map(|p| p.core.state());
         let rejected = state.as_ref().and_then(|s| s.rejected.get(key).copied());
-        let fell = rejected
-            .is_some_and(|(revision, attempt)| revision == assignment.revision && attempt >= assignment.attempt);
+        let fell = rejected.is_some_and(|(revision, attempt)| {
+            revision == assignment.revision && attempt >= assignment.attempt
+        });
         let good = state.and_then(|s| s.goods.get(key).copied());
         // What is good also runs for as long as the newer revision is not on the board.
         let here = board.artifacts.contains(&assignment.run.artifact.digest);
@@ -238,9 +242,8 @@ impl World {
             Op::PublishDesired { agent, .. } => {
                 let now = self.hub_now();
                 let view = self.hub.core.as_ref().and_then(|core| core.agent(now, agent));
-                let held = view.is_some_and(|v| {
-                    matches!(v.state, AgentState::FloorConflict | AgentState::OtherLineage)
-                });
+                let held = view
+                    .is_some_and(|v| matches!(v.state, AgentState::FloorConflict | AgentState::OtherLineage));
                 self.demand(!held, "floor_conflict_publishes_nothing", || format!("to {agent}"));
             }
             Op::Persist(writes) if !self.truth.was_caused() => {
@@ -428,12 +431,13 @@ impl World {
         let since = self.now.saturating_sub(self.window());
         let Some(core) = &self.hub.core else { return };
         let filter = InstanceFilter { agent: Some(agent.clone()), ..InstanceFilter::default() };
-        let wrong = core.instances(now, &filter).into_iter().filter(|view| view.fresh).find(|view| {
-            match view.ready {
-                true => !self.truth.ran_since(b, &view.instance, view.revision, since),
-                false => !self.truth.was_down_since(b, &view.instance, since),
-            }
-        });
+        let wrong =
+            core.instances(now, &filter).into_iter().filter(|view| view.fresh).find(|view| {
+                match view.ready {
+                    true => !self.truth.ran_since(b, &view.instance, view.revision, since),
+                    false => !self.truth.was_down_since(b, &view.instance, since),
+                }
+            });
         self.demand(wrong.is_none(), "p5_no_stale_status_shown_fresh", || {
             format!("{agent}: {wrong:?} has not been so for long")
         });

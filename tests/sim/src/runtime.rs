@@ -63,7 +63,15 @@ impl World {
         self.operator.behaviour(&assignment.run.artifact.source)
     }
 
-    pub fn start(&mut self, b: usize, life: u64, id: EffectId, instance: InstanceId, run: RunId, a: Assignment) {
+    pub fn start(
+        &mut self,
+        b: usize,
+        life: u64,
+        id: EffectId,
+        instance: InstanceId,
+        run: RunId,
+        a: Assignment,
+    ) {
         self.trace(|| format!("a{b} start {instance} run {run} revision {}", a.revision.short()));
         let live = self.boards[b].runs.iter().find(|((i, _), r)| *i == instance && r.is_live());
         let live = live.map(|((_, run), _)| *run);
@@ -93,7 +101,15 @@ impl World {
     }
 
     #[allow(clippy::too_many_arguments)] // one event's fields
-    pub fn run_up(&mut self, b: usize, power: u64, life: u64, id: EffectId, instance: InstanceId, run: RunId) {
+    pub fn run_up(
+        &mut self,
+        b: usize,
+        power: u64,
+        life: u64,
+        id: EffectId,
+        instance: InstanceId,
+        run: RunId,
+    ) {
         let now = self.now;
         let late = self.rng.chance(self.plan.start_faults / 4);
         let board = &mut self.boards[b];
@@ -180,7 +196,15 @@ impl World {
         }
     }
 
-    pub fn stop(&mut self, b: usize, life: u64, id: EffectId, instance: InstanceId, run: RunId, grace: Millis) {
+    pub fn stop(
+        &mut self,
+        b: usize,
+        life: u64,
+        id: EffectId,
+        instance: InstanceId,
+        run: RunId,
+        grace: Millis,
+    ) {
         self.trace(|| format!("a{b} stop {instance} run {run}"));
         self.check_stop(b, &instance, run);
         let now = self.now;

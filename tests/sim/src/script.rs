@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use agent_core::api::StoreState;
 use contract::message::{CommandOp, LogQuery};
 use contract::quantity::Duration;
-use contract::spec::{EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec};
+use contract::spec::{
+    EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec,
+};
 use contract::{AgentId, Digest, InstanceId, WorkloadKey};
 use hub_core::api::{Apply, Request};
 use hub_core::record::ArtifactKind;
@@ -240,8 +242,11 @@ impl World {
 
     fn some_workload(&mut self, n: usize) -> Workload {
         let bad = self.plan.bad_revisions && self.rng.chance(350);
-        let artifact =
-            if bad { self.rng.range(SAFE as u64, ARTIFACTS.len() as u64) as usize } else { self.rng.index(SAFE) };
+        let artifact = if bad {
+            self.rng.range(SAFE as u64, ARTIFACTS.len() as u64) as usize
+        } else {
+            self.rng.index(SAFE)
+        };
         let variant = self.rng.below(3);
         let mut workload = workload(n, artifact, variant);
         let spec = &mut workload.spec;
@@ -480,8 +485,7 @@ impl World {
         for b in 0..self.boards.len() {
             let agent = self.boards[b].agent.clone();
             let known = self.hub.disk.agents.get(&agent).map(|record| record.board);
-            let twins: Vec<usize> =
-                self.boards_of(&agent).filter(|t| !self.boards[*t].retired).collect();
+            let twins: Vec<usize> = self.boards_of(&agent).filter(|t| !self.boards[*t].retired).collect();
             let stays = twins.iter().find(|t| Some(self.boards[**t].id) == known).or(twins.first()).copied();
             for twin in twins.into_iter().filter(|t| Some(*t) != stays) {
                 self.power_cut(twin);

@@ -150,9 +150,9 @@ impl World {
     /// The document's assignment, or the good one after a fall-back, and whether it fell back.
     fn trusted(&self, b: usize, assignment: &Assignment) -> Option<(Assignment, bool)> {
         let record = self.boards[b].disk.workloads.get(&assignment.workload);
-        let fell = record.and_then(|r| r.rejected.as_ref()).is_some_and(|r| {
-            r.revision == assignment.revision && r.attempt >= assignment.attempt
-        });
+        let fell = record
+            .and_then(|r| r.rejected.as_ref())
+            .is_some_and(|r| r.revision == assignment.revision && r.attempt >= assignment.attempt);
         match record.and_then(|r| r.good.clone()) {
             Some(good) if fell => Some((good, true)),
             _ => Some((assignment.clone(), false)),
@@ -243,7 +243,10 @@ impl World {
         if !sure || work.steady == all {
             return Ok(());
         }
-        Err(format!("{key} is shown steady: {}, it is {all}: {:?} {}", work.steady, work.targets, work.message))
+        Err(format!(
+            "{key} is shown steady: {}, it is {all}: {:?} {}",
+            work.steady, work.targets, work.message
+        ))
     }
 
     /// A day in which nothing happens: nothing is written, and little is said. Messages are counted with

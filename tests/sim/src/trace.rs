@@ -5,7 +5,9 @@ use contract::message::{FromAgent, ObservedBody};
 
 pub fn up(message: &FromAgent) -> String {
     match message {
-        FromAgent::Presence(p) => format!("presence {} online {} board {}", p.epoch, p.online, short(&p.board)),
+        FromAgent::Presence(p) => {
+            format!("presence {} online {} board {}", p.epoch, p.online, short(&p.board))
+        }
         FromAgent::Observed(o) => {
             let body = match &o.body {
                 ObservedBody::Full { workloads } => format!("full of {}", workloads.len()),

@@ -194,9 +194,7 @@ impl World {
             Ev::AgentEffectEnds { b, life, id, outcome } => self.agent_effect_ends(b, life, id, outcome),
             Ev::AgentPersists { b, life } => self.agent_persists(b, life),
             Ev::Fetched { b, life, id, digest, spoiled } => self.fetched(b, life, id, digest, spoiled),
-            Ev::RunUp { b, power, life, id, instance, run } => {
-                self.run_up(b, power, life, id, instance, run)
-            }
+            Ev::RunUp { b, power, life, id, instance, run } => self.run_up(b, power, life, id, instance, run),
             Ev::RunEnds { b, power, instance, run, exit, stop } => {
                 self.run_ends(b, power, instance, run, exit, stop)
             }

@@ -104,7 +104,8 @@ fn f12_a_pulled_cable_shows_unknown() {
         world.cut(conn, 100 * MINUTE); // Neither end is told.
     }
     world.run_until(world.now + 30 * MINUTE);
-    let view = world.hub.core.as_ref().and_then(|core| core.agents(world.hub_now(), &Default::default()).pop());
+    let view =
+        world.hub.core.as_ref().and_then(|core| core.agents(world.hub_now(), &Default::default()).pop());
     assert!(!view.expect("it is known").fresh);
 }
 
