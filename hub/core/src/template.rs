@@ -61,6 +61,11 @@ impl Template {
         let (key, price) = (manifest.key(), Price::default());
         let mut template = Template { key, revision, image, runtime, requires, labels, price, run };
         template.price = template.priced();
+        // Time can be shared and memory cannot: a cpu limit that nobody asked for reserves nothing, or
+        // four small workloads with no word about cpu would fill a board of two cores.
+        if manifest.spec.resources.is_none_or(|given| given.cpu.is_none()) {
+            template.price.cpu_millis = 0;
+        }
         template
     }
 

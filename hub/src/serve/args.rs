@@ -36,7 +36,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "PREFIX", default_value = "skerry/v1")]
     pub prefix: Prefix,
     /// How often an agent that has nothing to say says so.
-    #[arg(long, value_name = "TIME", default_value = "10m")]
+    #[arg(long, value_name = "TIME", default_value = "15m")]
     pub heartbeat: Duration,
     /// Over how long a fleet spreads its reports after this hub starts.
     #[arg(long, value_name = "TIME", default_value = "10s")]

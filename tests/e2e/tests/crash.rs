@@ -88,6 +88,7 @@ fn f14_what_the_agent_left_is_found_at_every_arrow_of_the_contract() {
         // Its end makes the agent clear the old run and start a new one: both pass their arrows.
         kill9(fleet.boards[0].pid("work"));
         assert_eq!(fleet.boards[0].process.wait_for_end(), None, "{arrow}: killed by the fail point");
+        fleet.boards[0].forget_restarts();
         fleet.boards[0].revive();
         fleet.online(0);
         until(&format!("{arrow}: one run, and it lives"), || {
@@ -105,6 +106,7 @@ fn a_shim_that_dies_at_any_arrow_is_replaced() {
         // The shim inherits the agent's environment: each start dies at the arrow until the agent is normal.
         fleet.boards[0].kill();
         kill9(fleet.boards[0].pid("work"));
+        until("the old process is gone", || fleet.boards[0].pids().is_empty());
         fleet.boards[0].revive_with(Some(arrow));
         until(&format!("{arrow}: the end of a run is told"), || {
             let status = fleet.boards[0].status();
@@ -113,6 +115,7 @@ fn a_shim_that_dies_at_any_arrow_is_replaced() {
             })
         });
         fleet.boards[0].kill();
+        fleet.boards[0].forget_restarts();
         fleet.boards[0].revive();
         until(&format!("{arrow}: it runs again"), || fleet.boards[0].pids().len() == 1);
     }
@@ -167,7 +170,7 @@ fn f21_one_bad_revision_falls_back_alone() {
         let now = fleet.instance("tries", 0);
         now["revision"] == old && now["state"] == "Running" && now["healthy"] == true
     });
-    assert!(fleet.hub.events().iter().any(|e| e["kind"] == "fellBack"), "an event says so");
+    until("an event says so", || fleet.hub.events().iter().any(|e| e["kind"] == "fellBack"));
     assert_eq!(
         fleet.hub.get("/v1/workloads/default/tries")["steady"],
         false,

@@ -284,7 +284,7 @@ pub enum Operator {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct Resources {
-    /// Share of a core: 250m, 1, 1.5. Default 500m.
+    /// Share of a core: 250m, 1, 1.5. Default 500m as a limit, which reserves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// Memory: 64Mi. Default 64Mi.
