@@ -60,11 +60,12 @@ pub const CATALOGUE: &[Figure] = &[
     ours("size.agent", "edge-agent, as built", "KiB", None),
     ours("size.hub", "hub, as built", "KiB", None),
     ours("fleet.hub.0", "hub, no agent: RSS", "KiB", None),
-    ours("fleet.small.rss", "hub: RSS per agent, fewer agents", "KiB", None),
-    ours("fleet.small.dirty", "  … private dirty", "KiB", None),
-    ours("fleet.large.rss", "hub: RSS per agent, more agents", "KiB", None),
-    ours("fleet.large.dirty", "  … private dirty", "KiB", None),
-    ours("fleet.large.cpu", "hub: CPU per connect and resync", "ms", None),
+    ours("fleet.1k.rss", "hub: RSS per agent, 1,000 connected", "KiB", None),
+    ours("fleet.1k.dirty", "  … private dirty", "KiB", None),
+    ours("fleet.1k.cpu", "  … CPU per connect and resync", "ms", None),
+    ours("fleet.5k.rss", "hub: RSS per agent, 5,000 connected", "KiB", None),
+    ours("fleet.5k.dirty", "  … private dirty", "KiB", None),
+    ours("fleet.5k.cpu", "  … CPU per connect and resync", "ms", None),
 ];
 
 #[derive(Default)]

@@ -14,8 +14,8 @@ use crate::mqtt::{self, Will};
 use crate::process::{cpu_ms, memory};
 use crate::scene::ms;
 
-/// Hub and bench hold one descriptor each; 20,000 is what common systems allow at most.
-pub const AGENTS_MAX: usize = 19_000;
+/// Hub and bench hold one descriptor each; a common hard limit is 20,000.
+const SIZES: [(usize, &str); 2] = [(1000, "1k"), (5000, "5k")];
 const PREFIX: &str = "skerry/v1";
 /// The digest of an empty list of assignments, `[]`: what an agent without work holds.
 const EMPTY: &str = "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
@@ -25,7 +25,7 @@ const KEEP_ALIVE_SECS: u16 = 3600;
 /// How long a fleet may take to be shown online, and its documents to be acknowledged.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-pub fn measure(figures: &mut Figures, sizes: &[usize]) {
+pub fn measure(figures: &mut Figures) {
     allow_descriptors();
     let dir = tempfile::Builder::new().prefix("skerry-bench-").tempdir().expect("a directory");
     let mut hub = Hub::start(dir.path().join("hub"), &[]);
@@ -39,20 +39,17 @@ pub fn measure(figures: &mut Figures, sizes: &[usize]) {
     let base = memory(pid);
     figures.add("fleet.hub.0", base.rss);
     let mut boards: Vec<FakeBoard> = Vec::new();
-    for (n, size) in sizes.iter().enumerate() {
+    for (size, which) in SIZES {
         let (start, cpu, old) = (Instant::now(), cpu_ms(pid), boards.len());
-        while boards.len() < *size {
+        while boards.len() < size {
             let board = FakeBoard::connect(boards.len(), hub.mqtt, &password);
             boards.push(board.unwrap_or_else(|why| panic!("board {}: {why}", boards.len())));
         }
         let fresh = settle(&hub, &mut boards);
-        let (now, agents) = (memory(pid), *size as f64);
-        let which = if n == 0 { "small" } else { "large" };
+        let (now, agents) = (memory(pid), size as f64);
         figures.add(&format!("fleet.{which}.rss"), (now.rss - base.rss) / agents);
         figures.add(&format!("fleet.{which}.dirty"), (now.dirty - base.dirty) / agents);
-        if n > 0 {
-            figures.add("fleet.large.cpu", (cpu_ms(pid) - cpu) / (size - old) as f64);
-        }
+        figures.add(&format!("fleet.{which}.cpu"), (cpu_ms(pid) - cpu) / (size - old) as f64);
         figures.note(format!(
             "Fleet of {size}: {fresh} online; {} more took {:.1} s to connect and settle; hub RSS {:.0} KiB. With the embedded broker; kernel socket buffers not included.",
             size - old, ms(start, Instant::now()) / 1e3, now.rss

@@ -24,13 +24,12 @@ use figures::Figures;
 const MEASURES: [&str; 8] = ["apply", "restart", "adopt", "boot", "memory", "idle", "size", "fleet"];
 /// These take minutes and differ little from run to run.
 const SLOW_ROUNDS_MAX: usize = 3;
-const USAGE: &str = "usage: bench [all|apply|restart|adopt|boot|memory|idle|size|fleet]... [--rounds N] [--window SECONDS] [--agents N,N] [-o table|json]";
+const USAGE: &str = "usage: bench [all|apply|restart|adopt|boot|memory|idle|size|fleet]... [--rounds N] [--window SECONDS] [-o table|json]";
 
 struct Options {
     measures: Vec<String>,
     rounds: usize,
     window: Duration,
-    agents: Vec<usize>,
     json: bool,
 }
 
@@ -76,7 +75,7 @@ fn run(options: &Options, figures: &mut Figures) -> bool {
         whole &= attempt("idle", figures, |figures| idle::measure(figures, options.window));
     }
     if options.wants("fleet") {
-        whole &= attempt("fleet", figures, |figures| fleet::measure(figures, &options.agents));
+        whole &= attempt("fleet", figures, fleet::measure);
     }
     whole
 }
@@ -131,22 +130,13 @@ fn attempt(name: &str, figures: &mut Figures, measure: impl FnOnce(&mut Figures)
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options {
-        measures: Vec::new(),
-        rounds: 10,
-        window: Duration::from_secs(60),
-        agents: vec![1000, 5000],
-        json: false,
-    };
+    let mut options =
+        Options { measures: Vec::new(), rounds: 10, window: Duration::from_secs(60), json: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--rounds" => options.rounds = number(&value()?, 1, 10_000)?,
             "--window" => options.window = Duration::from_secs(number(&value()?, 10, 3600)? as u64),
-            "--agents" => {
-                options.agents =
-                    value()?.split(',').map(|n| number(n, 1, fleet::AGENTS_MAX)).collect::<Result<_, _>>()?
-            }
             "-o" => match value()?.as_str() {
                 "json" => options.json = true,
                 "table" => options.json = false,
@@ -159,7 +149,6 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     if options.measures.is_empty() {
         options.measures.push("all".to_string());
     }
-    options.agents.sort_unstable();
     Ok(options)
 }
 
