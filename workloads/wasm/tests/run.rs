@@ -42,6 +42,7 @@ fn exit_codes_arrive() {
     assert_eq!(code(guest("command")), 0);
     assert_eq!(code(guest("command_fails")), 1);
     assert_eq!(code(guest("misbehave").args(&["exit", "7"])), 7);
+    assert_eq!(code(guest("misbehave").args(&["exit", "255"])), 255);
 }
 
 #[test]
