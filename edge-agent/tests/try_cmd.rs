@@ -58,6 +58,8 @@ fn a_bad_end_is_explained_and_has_its_code() {
     assert_eq!(code, Some(125));
     assert!(err.contains("No such file"), "{err}");
     assert_eq!(run(&garbage, &["--memory", "lots"]).0, Some(2));
+    let (code, _, err) = run(&garbage, &["--mount", "/nonexistent:/x"]);
+    assert!(code == Some(2) && err.contains("--mount /nonexistent:/x"), "{err}");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The directories of the board that a run's guest sees: which they are, and making and unmaking those
 //! that are mounts.
+//!
+//! They are made in the agent's own mount namespace and must outlive the agent: a service unit that gives
+//! it a private one (PrivateTmp, ProtectSystem, PrivateMounts…) would hide them from the next agent.
 
 use std::fs;
 use std::io;

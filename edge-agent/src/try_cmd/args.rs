@@ -126,6 +126,14 @@ impl TryArgs {
         })
     }
 
+    /// What clap cannot see: before anything is made, so that it ends as wrong usage does.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.environment()?;
+        self.limits()?;
+        self.network_allowance()?;
+        self.mount.iter().try_for_each(|m| mount(m).map(drop))
+    }
+
     fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let split = |text: &String| match text.split_once('=') {
             Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),

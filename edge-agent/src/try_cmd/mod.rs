@@ -17,7 +17,14 @@ pub use args::TryArgs;
 /// As for `docker run` and `env`: the trying failed, not what was tried.
 const CANNOT_TRY: u8 = 125;
 
+/// As clap ends.
+const WRONG_USAGE: u8 = 2;
+
 pub fn main(args: TryArgs) -> ExitCode {
+    if let Err(e) = args.check() {
+        eprintln!("edge-agent: {e:#}");
+        return ExitCode::from(WRONG_USAGE);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result =
         runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(session::run(&args)));
