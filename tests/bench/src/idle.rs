@@ -37,7 +37,7 @@ pub fn measure(figures: &mut Figures, window: Duration) {
     let (agent, shims) = (pid, quiet.boards[0].pids());
     let all = || shims.values().chain([&agent]).map(|pid| written(*pid)).sum::<u64>();
     let (threads, cpu, disk, wire) =
-        (switches(pid), cpu_ms(pid), all(), (count.ip_bytes(), count.payload_bytes()));
+        (switches(pid), cpu_ms(pid), all(), (count.ip_bytes(), count.payload_bytes(), count.said()));
     eprintln!("idle for {window:?}");
     std::thread::sleep(window);
     let minutes = window.as_secs_f64() / 60.0;
@@ -48,9 +48,10 @@ pub fn measure(figures: &mut Figures, window: Duration) {
     figures.add("idle.cpu", (cpu_ms(pid) - cpu) / minutes);
     figures.add("idle.written", (all() - disk) as f64 / minutes);
 
-    let beats = window.as_secs_f64() / BEAT.as_secs_f64();
+    let beats = count.said() - wire.2;
+    assert!(beats > 0, "no heartbeat in {window:?}");
     let (ip, payload) = (count.ip_bytes() - wire.0, count.payload_bytes() - wire.1);
-    let beat = ip as f64 / beats;
+    let beat = ip as f64 / beats as f64;
     figures.add("idle.wire.beat", beat);
     figures.add("idle.wire.hour", beat * BEATS_AN_HOUR + PING_IP_BYTES as f64 * PINGS_AN_HOUR);
     let threads: Vec<String> = rates.iter().map(|(name, rate)| format!("{name} {rate:.1}")).collect();
@@ -60,7 +61,7 @@ pub fn measure(figures: &mut Figures, window: Duration) {
         threads.join(", ")
     ));
     figures.note(format!(
-        "Wire: {beats:.0} heartbeats counted at a proxy ({payload} bytes of MQTT, {ip} with computed IP and TCP headers and one bare ACK per segment); an hour is {BEATS_AN_HOUR} of them and {PINGS_AN_HOUR} pings of {PING_IP_BYTES} bytes."
+        "Wire: {beats} heartbeats counted at a proxy ({payload} bytes of MQTT, {ip} with computed IP and TCP headers and one bare ACK per segment); an hour is {BEATS_AN_HOUR} of them and {PINGS_AN_HOUR} pings of {PING_IP_BYTES} bytes."
     ));
     quiet.finish();
     beating.finish();

@@ -15,11 +15,18 @@ const HEADERS_BYTES: u64 = 20 + 20 + 12;
 pub struct Count {
     payload: AtomicU64,
     segments: AtomicU64,
+    /// Of the segments, those that the agent sent.
+    said: AtomicU64,
 }
 
 impl Count {
     pub fn payload_bytes(&self) -> u64 {
         self.payload.load(Ordering::Relaxed)
+    }
+
+    /// What the agent has sent: of an idle one each is a heartbeat.
+    pub fn said(&self) -> u64 {
+        self.said.load(Ordering::Relaxed)
     }
 
     /// Of both directions.
@@ -40,15 +47,15 @@ pub fn start(target: u16) -> (u16, Arc<Count>) {
     std::thread::spawn(move || {
         for agent in listener.incoming().flatten() {
             if let Ok(broker) = TcpStream::connect(("127.0.0.1", target)) {
-                carry(&agent, &broker, &shared);
-                carry(&broker, &agent, &shared);
+                carry(&agent, &broker, &shared, 1);
+                carry(&broker, &agent, &shared, 0);
             }
         }
     });
     (port, count)
 }
 
-fn carry(from: &TcpStream, to: &TcpStream, count: &Arc<Count>) {
+fn carry(from: &TcpStream, to: &TcpStream, count: &Arc<Count>, said: u64) {
     let (mut from, mut to) = (from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
     let count = Arc::clone(count);
     let _ = to.set_nodelay(true);
@@ -58,6 +65,7 @@ fn carry(from: &TcpStream, to: &TcpStream, count: &Arc<Count>) {
         while let Ok(n @ 1..) = from.read(&mut portion) {
             count.payload.fetch_add(n as u64, Ordering::Relaxed);
             count.segments.fetch_add(1, Ordering::Relaxed);
+            count.said.fetch_add(said, Ordering::Relaxed);
             if to.write_all(&portion[..n]).is_err() {
                 break;
             }
