@@ -19,6 +19,8 @@ const DAY: Millis = 24 * 60 * MINUTE;
 /// follow each other.
 const SETTLE_MS: Millis = 75 * MINUTE;
 const IDLE_BYTES_MAX: u64 = 100 << 10;
+/// Keep-alive is the shell's: 96 pings and answers a day, with all headers and acknowledgements.
+const PINGS_BYTES: u64 = 96 * 212;
 
 impl World {
     /// Chaos, then peace.
@@ -271,9 +273,9 @@ impl World {
             format!("{written} commits on boards, {commits} at the hub in a day")
         });
         let most = self.truth.up_bytes.values().max().copied().unwrap_or(0);
-        if self.plan.heartbeat_ms >= 600_000 {
-            self.demand(most < IDLE_BYTES_MAX, "f1_idle_day_stays_below_100_kib", || {
-                format!("{most} bytes in a day")
+        if self.plan.heartbeat_ms >= 900_000 {
+            self.demand(most + PINGS_BYTES < IDLE_BYTES_MAX, "f1_idle_day_stays_below_100_kib", || {
+                format!("{most} bytes in a day, and {PINGS_BYTES} of pings")
             });
         }
     }
