@@ -64,13 +64,13 @@ fn processes(below: &Path) -> Vec<(u32, String)> {
 #[track_caller]
 pub fn assert_nothing(dir: &Path, cgroup: &str) {
     crate::eventually(std::time::Duration::from_secs(5), || processes(dir).is_empty());
-    assert_eq!(processes(dir), [], "processes are left");
-    assert_eq!(mounts(dir), [""; 0], "mounts are left");
-    let groups: Vec<_> = cgroups(cgroup)
-        .into_iter()
-        .filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().contains('.')))
-        .collect();
-    assert_eq!(groups, [PathBuf::new(); 0], "cgroups of instances are left");
+    let running = processes(dir);
+    assert!(running.is_empty(), "processes are left: {running:?}");
+    let mounted = mounts(dir);
+    assert!(mounted.is_empty(), "mounts are left: {mounted:?}");
+    let is_leaf = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().contains('.'));
+    let groups: Vec<_> = cgroups(cgroup).into_iter().filter(is_leaf).collect();
+    assert!(groups.is_empty(), "cgroups of instances are left: {groups:?}");
 }
 
 /// By force, after a failed test as after a passed one.
