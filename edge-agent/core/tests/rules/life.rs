@@ -272,3 +272,20 @@ fn ends_of_unknown_runs_and_effects_mean_nothing() {
     assert_eq!(board.live(), before);
     assert!(board.core.state().live.iter().all(|(.., phase, _)| *phase == Phase::Running));
 }
+
+#[test]
+fn run_ids_are_never_given_twice_though_the_counter_was_not_durable() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let run = board.live_run(&instance("a", 0)).unwrap();
+        assert!(seen.insert(run), "{run} was given twice");
+        board.crash();
+        board.end_run(&instance("a", 0), run, trap());
+        board.settle_but_disk();
+        board.now += 200_000;
+        board.event(Event::Wake);
+        board.settle_but_disk();
+    }
+    assert_eq!(board.disk.boots, 1, "the disk did nothing all the while");
+}
