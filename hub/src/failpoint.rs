@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     BeforePersist,
+    /// The disk takes its time: the commit never comes about, and the kill follows a moment later.
+    /// Whatever leaves in that moment should have waited.
+    DuringCommit,
     AfterPersist,
     BeforeAnswer,
     AfterAnswer,
@@ -20,8 +23,9 @@ pub enum Point {
 }
 
 impl Point {
-    pub const ALL: [Point; 10] = [
+    pub const ALL: [Point; 11] = [
         Point::BeforePersist,
+        Point::DuringCommit,
         Point::AfterPersist,
         Point::BeforeAnswer,
         Point::AfterAnswer,
@@ -36,6 +40,7 @@ impl Point {
     pub fn name(self) -> &'static str {
         match self {
             Point::BeforePersist => "before-persist",
+            Point::DuringCommit => "during-commit",
             Point::AfterPersist => "after-persist",
             Point::BeforeAnswer => "before-answer",
             Point::AfterAnswer => "after-answer",
@@ -77,13 +82,36 @@ fn parse(text: &str) -> Result<Armed, String> {
 
 /// Passing an arrow.
 pub fn pass(point: Point) {
-    let Some(Some(armed)) = ARMED.get() else { return };
-    if armed.point == point && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // The signal is on its way; nothing more may happen here.
-        loop {
-            std::thread::park();
-        }
+    if comes_up(point) {
+        die();
+    }
+}
+
+/// Entering a stretch: true when it must not be gone through, because the kill is on its way.
+pub fn enter(point: Point) -> bool {
+    let dying = comes_up(point);
+    if dying {
+        std::thread::spawn(|| {
+            std::thread::sleep(STRETCH);
+            die();
+        });
+    }
+    dying
+}
+
+/// How long a stretch lasts: long enough for whatever does not wait to leave.
+const STRETCH: std::time::Duration = std::time::Duration::from_millis(300);
+
+fn comes_up(point: Point) -> bool {
+    let Some(Some(armed)) = ARMED.get() else { return false };
+    armed.point == point && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+}
+
+fn die() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // The signal is on its way; nothing more may happen here.
+    loop {
+        std::thread::park();
     }
 }
 

@@ -124,7 +124,14 @@ fn a_record_that_cannot_be_read_is_named_and_nothing_is_dropped() {
 /// Whatever was answered is there after a kill at any arrow, and nothing goes backwards.
 #[test]
 fn a_kill_at_any_arrow_loses_nothing_that_was_answered() {
-    let points = ["before-persist", "after-persist", "before-answer", "after-answer", "after-blob-rename"];
+    let points = [
+        "before-persist",
+        "during-commit",
+        "after-persist",
+        "before-answer",
+        "after-answer",
+        "after-blob-rename",
+    ];
     for (point, nth) in points.iter().flat_map(|point| [(point, 2), (point, 4), (point, 5)]) {
         let dir = tempfile::tempdir().unwrap();
         let mut hub = Hub::with_failpoint(dir.path(), &format!("{point}:{nth}"));

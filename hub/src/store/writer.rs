@@ -9,6 +9,7 @@ use kv::{Batch, Kv, KvError, StoreThread};
 use tokio::sync::mpsc;
 
 use super::{Change, FORMAT, Key, changes};
+use crate::failpoint::{self, Point};
 
 /// A group ends before this, unless its first commit is larger by itself.
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -107,6 +108,9 @@ impl StoreWriter {
 
     fn submit(&self) {
         let Some((_, batch)) = &self.in_flight else { return };
+        if failpoint::enter(Point::DuringCommit) {
+            return;
+        }
         let answers = self.answers.clone();
         let sent = self.thread.submit(batch.clone(), move |answer| drop(answers.send(answer)));
         // One in flight and a queue of one: it can only fail when the thread is gone.
