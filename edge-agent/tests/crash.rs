@@ -185,7 +185,7 @@ async fn f14_a_shim_killed_while_no_agent_looked_is_unknown_with_evidence() {
         rustix::process::Signal::KILL,
     )
     .unwrap();
-    until("it is gone", || board.processes().is_empty());
+    until("it is gone", || is_gone(shim));
     let (agent, _exits) = board.agent();
     let found = the_one(agent.scan().unwrap());
     assert!(matches!(ended(&found), Exit::Unknown { evidence } if evidence.contains(&shim.to_string())));

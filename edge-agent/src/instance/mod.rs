@@ -27,6 +27,7 @@ mod volume;
 
 pub(crate) use pidfd::readable;
 pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
+pub(crate) use runtime::lock_patiently;
 pub use runtime::{Exited, RemoveError, Runtime, Settings, StartError, Started, StopError};
 
 use contract::Millis;

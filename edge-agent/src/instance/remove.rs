@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use contract::{InstanceId, RunId};
@@ -37,7 +36,7 @@ impl Runtime {
         reach("after-unmount");
         self.remove_cgroup(&dir, &cgroup).await?;
         reach("after-cgroup-removed");
-        remove_tree(dir.path())?;
+        self.remove_directory(&dir, &cgroup).await?;
         // Gone with its last run; never when another run is in it.
         let _ = fs::remove_dir(self.0.settings.places.instance(instance));
         Ok(())
@@ -83,6 +82,23 @@ impl Runtime {
         }
         Ok(cgroup.remove()?)
     }
+
+    /// A shim that was spawned a moment before its agent died may still write why it cannot begin.
+    async fn remove_directory(&self, dir: &RunDir, cgroup: &Cgroup) -> Result<(), RemoveError> {
+        let path = dir.path();
+        let io = |source| RemoveError::Io { path: path.to_path_buf(), source };
+        for retry in 0..BUSY_RETRIES {
+            match fs::remove_dir_all(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    self.kill_all(dir, cgroup).await?;
+                    sleep(Duration::from_millis(1 << retry)).await;
+                }
+                other => return other.map_err(io),
+            }
+        }
+        fs::remove_dir_all(path).map_err(io)
+    }
 }
 
 /// What is in the cgroup, and the shim even if it never got there.
@@ -107,12 +123,5 @@ async fn unmount(dir: &RunDir) -> Result<(), RemoveError> {
         [still, ..] => {
             Err(RemoveError::Io { path: still.clone(), source: io::ErrorKind::ResourceBusy.into() })
         }
-    }
-}
-
-fn remove_tree(path: &Path) -> Result<(), RemoveError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|source| RemoveError::Io { path: path.to_path_buf(), source }),
     }
 }

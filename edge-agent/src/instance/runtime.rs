@@ -59,6 +59,32 @@ pub struct Exited {
     pub exit: Exit,
 }
 
+/// How long the lock of an agent that died may still be seen: a process that it spawned in its last moment
+/// holds a copy of the descriptor until its exec is through.
+const LOCK_RETRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+fn lock(places: &Places) -> io::Result<File> {
+    let path = places.run_dir.join("lock");
+    let lock = File::create(&path)?;
+    lock_patiently(&lock).map_err(|_| {
+        let text = format!("{} is held by another agent", path.display());
+        io::Error::new(io::ErrorKind::AddrInUse, text)
+    })?;
+    Ok(lock)
+}
+
+/// To be called before anything runs that could be held up.
+pub(crate) fn lock_patiently(file: &File) -> rustix::io::Result<()> {
+    for _ in 1..LOCK_RETRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
     pub pid: u32,
@@ -137,12 +163,7 @@ impl Runtime {
         }
         // Specs hold what workloads are told, secrets too.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(places.instances())?;
-        let path = places.run_dir.join("lock");
-        let lock = File::create(&path)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            let text = format!("{} is held by another agent", path.display());
-            io::Error::new(io::ErrorKind::AddrInUse, text)
-        })?;
+        let lock = lock(places)?;
         // Orphans of a shim that died come to us and can be reaped.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (exits, ends) = mpsc::unbounded_channel();

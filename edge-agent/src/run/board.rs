@@ -57,7 +57,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    match crate::instance::lock_patiently(&file) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             bail!("another agent uses {}: stop it, or give other directories", dir.display())

@@ -215,6 +215,12 @@ pub async fn whole_life(board: &Board, assignment: &Assignment, code: &Path) -> 
     exited.exit
 }
 
+/// Ended, whether or not somebody has taken note.
+pub fn is_gone(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+}
+
 /// What a test waits for, without guessing how long it takes.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
