@@ -2,7 +2,7 @@
 
 /// Seeds that fail and whose cause is not found yet (README, "Open"). They are named here so that the
 /// others can hold the line; a seed that passes again must leave the list.
-const OPEN: [u64; 3] = [49, 1248, 1645];
+const OPEN: [u64; 4] = [49, 412, 1248, 1645];
 
 fn worlds(seeds: std::ops::Range<u64>) {
     let open: Vec<u64> = OPEN.into_iter().filter(|seed| seeds.contains(seed)).collect();
