@@ -23,6 +23,8 @@ fn serve(args: &ServeArgs) -> ExitCode {
         .with_target(false)
         .with_ansi(false)
         .without_time()
+        // It would complain on the same stderr, and panic when nobody reads that any more.
+        .log_internal_errors(false)
         .init();
     let served = failpoint::arm().map_err(anyhow::Error::msg).and_then(|()| serve::main(args));
     told(served, serve::exit::REFUSED_TO_START)

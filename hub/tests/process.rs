@@ -51,6 +51,20 @@ fn a_hub_starts_stops_and_remembers() {
     hub.kill();
 }
 
+/// Its log goes to a pipe that nobody reads any more: it goes on, and can be ended.
+#[test]
+fn a_hub_that_nobody_listens_to_works_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path());
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    drop(reader);
+    let hub = Hub::spawn(dir.path(), command);
+    hub.client.push("guard:1", MODULE);
+    hub.client.post("/v1/apply", scaled("a", 1)).ok();
+    assert_eq!(hub.terminate().code(), Some(0));
+}
+
 #[test]
 fn a_hub_that_should_not_run_says_why_and_what_would_be_right() {
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ pub mod quiet;
 pub mod ring;
 pub mod start;
 
+use std::io::Write as _;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -80,7 +81,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
             fresh,
             took: begun.elapsed(),
         };
-        println!("{banner}");
+        // Whoever started us may have stopped reading.
+        let _ = writeln!(std::io::stdout(), "{banner}");
         tokio::spawn(signals.stop(running.stop.clone()));
         anyhow::Ok(running.wait().await)
     })?;
