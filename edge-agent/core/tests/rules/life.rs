@@ -148,6 +148,7 @@ fn a_start_without_an_answer_is_stopped_before_another() {
     assert_eq!(board.live().len(), 1);
     assert_eq!(board.runs.len(), 1, "nothing of the first is left");
     assert_eq!(board.stops(), 1);
+    assert_eq!(board.notes[&instance("a", 0)].streak, 1, "its end by our own signal is not counted as well");
 }
 
 #[test]
