@@ -60,12 +60,11 @@ pub fn gather(
     })
 }
 
+/// A document and its signed bytes, verbatim.
+type Signed = (Box<Desired>, Arc<[u8]>);
+
 /// The document as it was signed, verified anew: what lies on a disk is not trusted either.
-fn desired(
-    board: &Board,
-    store: &dyn Kv,
-    key: &VerifyingKey,
-) -> anyhow::Result<Option<(Box<Desired>, Arc<[u8]>)>> {
+fn desired(board: &Board, store: &dyn Kv, key: &VerifyingKey) -> anyhow::Result<Option<Signed>> {
     let Some(pointer) = store.get(DESIRED)? else { return Ok(None) };
     let read = || -> Result<(Desired, Vec<u8>), String> {
         let pointer: DesiredPointer = serde_json::from_slice(&pointer).map_err(|why| why.to_string())?;

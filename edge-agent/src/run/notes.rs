@@ -61,6 +61,8 @@ mod tests {
             attempt: Attempt(1),
             generation: 0,
             restarts: 3,
+            counted: None,
+            streak: 0,
             not_before_ms: 5,
             finished: None,
             last_exit: None,

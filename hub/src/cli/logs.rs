@@ -215,9 +215,10 @@ fn print_events(items: &[EventView], args: &EventsArgs, first: bool) -> Done {
         return Ok(out.write_all(text.as_bytes())?);
     }
     if items.is_empty() {
-        return Ok(if first {
-            writeln!(out, "No events.")?
-        });
+        if first {
+            writeln!(out, "No events.")?;
+        }
+        return Ok(());
     }
     let text = if first { get::events(items) } else { rest(items) };
     Ok(out.write_all(text.as_bytes())?)

@@ -54,7 +54,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(seed: u64) -> Plan {
-        let rng = &mut Rng::new(seed ^ 0x9_1a_7);
+        let rng = &mut Rng::new(seed ^ 0x91a7);
         let some = |rng: &mut Rng, permille: u64| if rng.chance(400) { permille } else { 0 };
         let broker = Broker {
             acks_then_drops: some(rng, 60),
