@@ -99,30 +99,6 @@ fn f14_what_the_agent_left_is_found_at_every_arrow_of_the_contract() {
 }
 
 #[test]
-fn a_shim_that_dies_at_any_arrow_is_replaced() {
-    let mut fleet = Fleet::start(1);
-    fleet.run("work", "hello", QUIET);
-    for arrow in ["before-shim-json", "after-shim-json", "before-start", "after-start"] {
-        // The shim inherits the agent's environment: each start dies at the arrow until the agent is normal.
-        fleet.boards[0].kill();
-        kill9(fleet.boards[0].pid("work"));
-        until("the old process is gone", || fleet.boards[0].pids().is_empty());
-        fleet.boards[0].revive_with(Some(arrow));
-        until(&format!("{arrow}: the end of a run is told"), || {
-            let status = fleet.boards[0].status();
-            status.is_some_and(|s| {
-                s["agent"]["workloads"]["default/work"]["status"]["instances"]["0"]["lastExit"].is_object()
-            })
-        });
-        fleet.boards[0].kill();
-        fleet.boards[0].forget_restarts();
-        fleet.boards[0].revive();
-        until(&format!("{arrow}: it runs again"), || fleet.boards[0].pids().len() == 1);
-    }
-    fleet.finish();
-}
-
-#[test]
 fn an_unopenable_store_restarts_nothing() {
     let mut fleet = Fleet::start(1);
     fleet.hub.push("hello");
