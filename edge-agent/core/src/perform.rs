@@ -328,7 +328,8 @@ impl Core {
     /// Bring what is told about an instance up to date.
     fn show(&mut self, now: Now, id: &InstanceId) {
         let wanted = self.workloads.get(&id.workload).and_then(|w| w.target.as_ref());
-        let wanted = wanted.map(|t| t.assignment.clone()).filter(|a| a.slots.contains(&id.slot));
+        let wanted =
+            wanted.map(|t| runnable(t, &self.artifacts).clone()).filter(|a| a.slots.contains(&id.slot));
         let Some(instance) = self.instance_mut(id) else { return };
         let state = state_of(instance, wanted.as_ref());
         if state != instance.state {
