@@ -152,15 +152,11 @@ fn command(
     let mut command = Command::new(binary("edge-agent"));
     command.args(["run", "--id", id, "--cgroup", cgroup, "--label", &format!("board={id}")]);
     command.arg("--broker").arg(format!("mqtt://127.0.0.1:{broker}"));
-    command
-        .arg("--state-dir")
-        .arg(state)
-        .arg("--run-dir")
-        .arg(run)
-        .arg("--hub-key")
-        .arg(key)
-        .arg("--token-file")
-        .arg(token);
+    command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).arg("--hub-key").arg(key);
+    // An external broker has its own ways to let agents in.
+    if token.exists() {
+        command.arg("--token-file").arg(token);
+    }
     if let Some(failpoint) = failpoint {
         command.env("SKERRY_FAILPOINT", failpoint);
     }
