@@ -182,6 +182,7 @@ impl Core {
         if let Some(digest) = found.artifact() {
             self.artifact_lost(now, digest);
         }
+        self.reporter.mark(&id.workload);
     }
 
     fn on_start_failed(&mut self, now: Now, id: &InstanceId, run: RunId, phase: Phase, reason: &str) {
@@ -209,6 +210,7 @@ impl Core {
         if found.phase == Phase::Stopping {
             found.phase = Phase::Ended;
         }
+        self.reporter.mark(&id.workload);
         self.artifacts.needs_changed();
         self.tell(now, EventKind::Stopped, Some(id), format!("run {run} was stopped"));
     }
