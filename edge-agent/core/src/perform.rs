@@ -182,7 +182,6 @@ impl Core {
         if let Some(digest) = found.artifact() {
             self.artifact_lost(now, digest);
         }
-        self.reporter.mark(&id.workload);
     }
 
     fn on_start_failed(&mut self, now: Now, id: &InstanceId, run: RunId, phase: Phase, reason: &str) {
@@ -210,7 +209,6 @@ impl Core {
         if found.phase == Phase::Stopping {
             found.phase = Phase::Ended;
         }
-        self.reporter.mark(&id.workload);
         self.artifacts.needs_changed();
         self.tell(now, EventKind::Stopped, Some(id), format!("run {run} was stopped"));
     }
@@ -330,8 +328,7 @@ impl Core {
     /// Bring what is told about an instance up to date.
     fn show(&mut self, now: Now, id: &InstanceId) {
         let wanted = self.workloads.get(&id.workload).and_then(|w| w.target.as_ref());
-        let wanted =
-            wanted.map(|t| runnable(t, &self.artifacts).clone()).filter(|a| a.slots.contains(&id.slot));
+        let wanted = wanted.map(|t| t.assignment.clone()).filter(|a| a.slots.contains(&id.slot));
         let Some(instance) = self.instance_mut(id) else { return };
         let state = state_of(instance, wanted.as_ref());
         if state != instance.state {

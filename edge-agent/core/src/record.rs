@@ -16,7 +16,6 @@ use contract::{Attempt, InstanceId, Now, RevisionId, WorkloadKey};
 use crate::api::WorkloadRecord;
 use crate::core::Core;
 use crate::instance::{Instance, brief};
-use crate::reconcile::Bucket;
 use crate::restart;
 
 /// One workload: what should be, what is trusted, what is there.
@@ -148,8 +147,6 @@ impl Workload {
             let runs = |t: &Target| self.slots.values().any(|i| i.keeper(&t.assignment).is_some());
             self.candidate_since_ms = self.target.as_ref().filter(|t| runs(t)).map(|_| now);
         }
-        // What is told of an instance follows from the target too: the next look tells it anew.
-        self.slots.values_mut().for_each(|instance| instance.bucket = Bucket::Forget);
         for slot in self.target.iter().flat_map(|t| &t.assignment.slots) {
             self.slots.entry(*slot).or_insert_with(|| Box::new(Instance::new(now)));
         }
