@@ -120,6 +120,13 @@ impl Documents {
         next.or(self.writing.as_ref().map(|w| &w.head)).or(self.applied.as_ref())
     }
 
+    /// What the hub is told: the content that is held, under the highest term that it was seen under. A
+    /// hub whose store is an older copy could not know otherwise why its documents are refused.
+    pub fn reported(&self) -> Option<DesiredHead> {
+        let term_seen = self.term_seen;
+        self.applied.map(|head| DesiredHead { term: head.term.max(term_seen), ..head })
+    }
+
     /// The document on its way no longer holds this workload.
     pub fn deletes(&self, key: &WorkloadKey) -> bool {
         self.writing.as_ref().is_some_and(|w| !w.document.assignments.contains_key(key))

@@ -172,7 +172,7 @@ impl Core {
             seq: reporter.seq,
             nonce: Some(nonce),
             now_ms: now.boot_ms,
-            applied: self.documents.applied,
+            applied: self.documents.reported(),
             refused: self.documents.refused.clone(),
             body,
         };

@@ -40,6 +40,23 @@ fn documents_that_must_not_count_are_refused_by_name() {
     assert_eq!(board.disk.desired.as_ref().unwrap().0.generation, Generation(5));
 }
 
+/// The same document came under term 9; then the hub's store was restored from a copy of term 5.
+#[test]
+fn a_hub_behind_a_term_that_was_only_seen_is_told_so() {
+    let mut board = Board::running(document(5, [assignment("a", 1, &[0])]));
+    let mut seen = document(5, [assignment("a", 1, &[0])]);
+    seen.term = Term(9);
+    board.desired(seen);
+    let mut behind = document(6, []);
+    behind.term = Term(5);
+    board.desired(behind);
+    board.settle();
+    let report = *board.reports().last().unwrap();
+    assert!(report.refused.as_ref().is_some_and(|text| text.contains("term 9")), "{report:?}");
+    let head = report.applied.unwrap();
+    assert_eq!((head.term, head.generation), (Term(9), Generation(5)));
+}
+
 #[test]
 fn an_agent_below_the_floor_jumps_above_it() {
     let mut board = Board::new();

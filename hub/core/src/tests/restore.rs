@@ -69,3 +69,17 @@ fn a_new_store_takes_over_the_fleet_of_a_lost_one_only_when_told() {
     assert_eq!(state(&bed, "a"), AgentState::Online);
     assert_eq!(bed.durable.meta.unwrap().lineage, old);
 }
+
+/// The board saw the same document under a term that this copy of the store does not know.
+#[test]
+fn a_store_behind_in_terms_alone_is_seen_too() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    a.desired.as_mut().unwrap().term.0 += 5;
+    a.heartbeat(&mut bed, 0);
+    assert_eq!(state(&bed, "a"), AgentState::FloorConflict);
+    bed.ask(Request::AcceptRestore { lineage: None });
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert!(bed.durable.meta.unwrap().term.0 > 6);
+}
