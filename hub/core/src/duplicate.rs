@@ -88,6 +88,6 @@ impl Core {
         self.out.agent(id);
         self.end_commands(id, "another board took the agent's id over");
         self.changed_agent(id);
-        self.send_floor(now, id, &presence, floor);
+        self.send_floor(now, id, presence.board, presence.epoch, floor);
     }
 }

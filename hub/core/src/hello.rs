@@ -1,12 +1,12 @@
 //! What is an agent asked, and when again? One open question at a time, further and further apart.
 
-use contract::message::{Acked, Hello, Presence, Want};
+use contract::message::{Acked, Hello, Want};
 use contract::time::{Millis, Now, backoff_ms};
 use contract::{AgentId, BoardId, Digest, Epoch, Nonce};
 
 use crate::api::Op;
 use crate::core::Core;
-use crate::session::{Ask, Retry};
+use crate::session::{Ask, BOOTS_MAX, Retry};
 
 /// A session that was said to be over is asked no more often than this.
 const PROBE_AGAIN_MS: Millis = 30_000;
@@ -30,12 +30,22 @@ impl Retry {
 
 impl Core {
     /// A hello from which nothing follows but that the agent jumps above `floor`.
-    pub(crate) fn send_floor(&mut self, now: Now, id: &AgentId, presence: &Presence, floor: u64) {
-        let nonce = self.nonce(id, presence.epoch);
-        let Some(agent) = self.world.agents.get(id) else { return };
-        let acked = Acked { event_seq: agent.record.event_seq, ..Acked::default() };
-        let hello = self.hello_of(now, presence.board, presence.epoch, nonce, floor, acked, Want::Nothing);
+    pub(crate) fn send_floor(&mut self, now: Now, id: &AgentId, board: BoardId, epoch: Epoch, floor: u64) {
+        let nonce = self.nonce(id, epoch);
+        let event_seq = self.world.agents.get(id).map_or(0, |agent| agent.record.event_seq);
+        let acked = Acked { event_seq, ..Acked::default() };
+        let hello = self.hello_of(now, board, epoch, nonce, floor, acked, Want::Nothing);
         self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
+    }
+
+    /// It reports, and nobody knows it: it was greeted before this hub's store was lost, or it was removed
+    /// while it was thought to be away, and the broker has lost its presence. A report does not say what
+    /// the board is; made to connect anew, it does.
+    pub(crate) fn ask_who_it_is(&mut self, now: Now, id: &AgentId, board: BoardId, epoch: Epoch) {
+        let is_stranger = !self.world.agents.contains_key(id);
+        if is_stranger && self.world.agents.len() < self.config.agents_max && epoch.boots < BOOTS_MAX {
+            self.send_floor(now, id, board, epoch, epoch.boots + 1);
+        }
     }
 
     /// It said something in a session whose will was heard. Either that came late, or the broker told

@@ -38,6 +38,7 @@ impl Core {
         if let Some(reason) = observed::refusal(&report.body) {
             return self.note_rejected(Some(id), reason);
         }
+        self.ask_who_it_is(now, id, report.board, report.epoch);
         if self.begins_unseen_session(id, &report) {
             self.assume_session(now, id, &report);
         }

@@ -92,7 +92,7 @@ pub struct Challenge {
 }
 
 /// An agent's start counter has 32 bits in its event numbers.
-const BOOTS_MAX: u64 = u32::MAX as u64 - 1;
+pub(crate) const BOOTS_MAX: u64 = u32::MAX as u64 - 1;
 
 impl Session {
     fn new(presence: &Presence, nonce: Nonce, now: Now) -> Session {
@@ -209,14 +209,14 @@ impl Core {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let floor = agent.record.boots;
         if presence.epoch.boots < floor {
-            return self.send_floor(now, id, &presence, floor);
+            return self.send_floor(now, id, presence.board, presence.epoch, floor);
         }
         match &agent.session {
             Some(session) if presence.epoch < session.epoch => {
                 // An old message, or a board whose lost counter has come back to this very number. Only
                 // the latter is in that session, and it has to get above.
                 if presence.epoch.boots == session.epoch.boots {
-                    self.send_floor(now, id, &presence, floor.saturating_add(1));
+                    self.send_floor(now, id, presence.board, presence.epoch, floor.saturating_add(1));
                 }
             }
             Some(session) if presence.epoch == session.epoch => match session.online {

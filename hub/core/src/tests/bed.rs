@@ -208,8 +208,10 @@ impl Bed {
             }
             Op::PublishHello { agent, hello } => {
                 let store = store();
-                assert!(store.agents[agent].event_seq >= hello.acked.event_seq, "acked events are durable");
-                assert!(store.agents[agent].boots <= hello.epoch_floor.max(hello.epoch.boots));
+                // One that is only asked who it is has no record.
+                let (boots, event_seq) = store.agents.get(agent).map_or((0, 0), |a| (a.boots, a.event_seq));
+                assert!(event_seq >= hello.acked.event_seq, "acked events are durable");
+                assert!(boots <= hello.epoch_floor.max(hello.epoch.boots));
                 assert_eq!(store.meta.unwrap().term, hello.term);
             }
             Op::PublishAnnounce(announce) => assert_eq!(store().meta.unwrap().term, announce.term),

@@ -222,6 +222,20 @@ fn a_report_makes_up_for_a_lost_presence() {
     assert_eq!(state(&bed, "a"), AgentState::Online);
 }
 
+/// Seed 412: the store was deleted, the broker had lost the presence, and the agent stayed connected.
+#[test]
+fn a_report_of_a_board_that_nobody_knows_makes_it_introduce_itself() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let mut bed = Bed::new();
+    a.desired = None;
+    a.heartbeat(&mut bed, 0);
+    assert!(bed.core.agent(bed.at(), &id("a")).is_none(), "a report does not say what the board can do");
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert_eq!(bed.durable.agents[&a.id].engines, a.presence.engines);
+}
+
 #[test]
 fn events_are_acknowledged_when_durable_and_taken_once() {
     let mut bed = Bed::new();
