@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use contract::message::DesiredHead;
+use contract::run::Assignment;
 use contract::status::{InstanceState, InstanceStatus, WorkloadStatus};
 use contract::time::Millis;
 use contract::{
@@ -96,7 +97,8 @@ pub struct StateView<'a> {
     pub refused: Option<&'a str>,
     pub provisional: bool,
     pub spooled: usize,
-    pub goods: BTreeMap<&'a WorkloadKey, RevisionId>,
+    /// Also those whose commit is still on its way.
+    pub goods: BTreeMap<&'a WorkloadKey, &'a Assignment>,
     pub candidates: BTreeMap<&'a WorkloadKey, (RevisionId, Attempt)>,
     pub rejected: BTreeMap<&'a WorkloadKey, (RevisionId, Attempt)>,
     /// Runs that have not ended, with the revision they run.
@@ -144,7 +146,7 @@ impl Core {
             refused: self.documents.refused.as_deref(),
             provisional: !self.documents.is_verified(),
             spooled: self.spool.len(),
-            goods: records().filter_map(|(key, r)| Some((key, r.good.as_ref()?.revision))).collect(),
+            goods: records().filter_map(|(key, r)| Some((key, r.good.as_deref()?))).collect(),
             candidates: self
                 .workloads
                 .iter()

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use contract::message::{Desired, FromAgent, Observed, ObservedBody, Presence};
+use contract::message::{Desired, FromAgent, Observed, ObservedBody};
 use contract::time::{Millis, Now};
 use contract::{AgentId, Digest, Lineage, WorkloadKey};
 use hub_core::api::{Answer, Effect, EffectId, Event, HubFacts, Op, Outcome, Request, Write};
@@ -104,6 +104,7 @@ impl World {
         (self.hub.durable, self.hub.woken_at) = (0, None);
         self.hub.core = Some(Core::new(Config::default()));
         self.trace(|| "the hub starts".into());
+        self.truth.hub_begins(&self.hub.disk.agents);
         self.hub_step(Event::Boot(Box::new(facts)));
         self.check_nothing_acknowledged_is_lost();
         if self.plan.broker.embedded {
@@ -379,9 +380,10 @@ impl World {
         if !known || !self.hub.bus || self.hub.core.is_none() {
             return;
         }
+        self.trace(|| format!("hub <- {agent} {}", crate::trace::up(&message)));
         self.truth.heard(&message);
         if let FromAgent::Presence(presence) = &message {
-            self.note_facts(&agent, presence);
+            self.truth.board_told(&agent, presence);
         }
         let again = match &message {
             FromAgent::Events(_) if self.is_mutant(Mutant::EventsTakenTwice) => Some(message.clone()),
@@ -396,18 +398,6 @@ impl World {
         self.check_agent_view(&agent);
         if self.is_mutant(Mutant::PublishesInConflict) {
             self.publish_in_conflict(&agent);
-        }
-    }
-
-    /// New facts of a board may move work.
-    fn note_facts(&mut self, agent: &AgentId, presence: &Presence) {
-        let same = self.hub.disk.agents.get(agent).is_some_and(|record| {
-            record.board == presence.board
-                && record.labels == presence.labels
-                && record.engines == presence.engines
-        });
-        if !same {
-            self.truth.cause();
         }
     }
 
@@ -431,11 +421,14 @@ impl World {
                     o.seq = self.truth.next_seq(&hello.board.clone());
                 }
             }
-            (FromAgent::Observed(o), Mutant::DigestIgnored) => {
-                if let ObservedBody::Heartbeat { .. } = o.body {
+            // What a report lost on its way stays lost: nothing compares the whole.
+            (FromAgent::Observed(o), Mutant::DigestIgnored) => match &mut o.body {
+                ObservedBody::Heartbeat { .. } => {
                     o.body = ObservedBody::Changes { workloads: BTreeMap::new() };
                 }
-            }
+                ObservedBody::Changes { workloads } => drop(workloads.pop_last()),
+                ObservedBody::Full { .. } => {}
+            },
             (FromAgent::Observed(o), Mutant::GapIgnored) => self.close_gap(agent, o),
             _ => {}
         }

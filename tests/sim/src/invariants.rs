@@ -119,7 +119,7 @@ impl World {
         self.demand(!again, "an_epoch_is_never_used_twice", || format!("a{b}: {epoch}"));
     }
 
-    /// What must run in a slot now, by what is durable: the candidate, or the good one after a fall-back.
+    /// What must run in a slot now, by the durable document: its revision, or the good one after a fall-back.
     fn wanted(&self, b: usize, instance: &InstanceId) -> Wanted<'_> {
         let board = &self.boards[b];
         let Some(held) = &board.disk.desired else { return Wanted::Unknown };
@@ -131,12 +131,13 @@ impl World {
         let fell = rejected.is_some_and(|(revision, attempt)| {
             revision == assignment.revision && attempt >= assignment.attempt
         });
+        // What is good also runs for as long as the newer revision is not on the board. It counts as soon
+        // as it is known, durable or not: it stands in for something that cannot run, and a power cut
+        // before its commit leaves what there would be without it. (Seed 49: it was stopped for an
+        // operator's restart of the workload while its commit was under way.)
         let good = state.and_then(|s| s.goods.get(key).copied());
-        // What is good also runs for as long as the newer revision is not on the board.
-        let here = board.artifacts.contains(&assignment.run.artifact.digest);
-        let record = board.disk.workloads.get(key).and_then(|r| r.good.as_ref());
-        let spare = record.is_some_and(|good| board.artifacts.contains(&good.run.artifact.digest));
-        match good.filter(|_| fell || !here && spare) {
+        let here = |a: &Assignment| board.artifacts.contains(&a.run.artifact.digest);
+        match good.filter(|good| fell || !here(assignment) && here(good)) {
             Some(good) => Wanted::Good(assignment, good),
             None => Wanted::Desired(assignment),
         }
@@ -149,7 +150,7 @@ impl World {
             Wanted::Unknown => true,
             Wanted::Nothing => false,
             Wanted::Desired(a) => a.revision == revision,
-            Wanted::Good(_, good) => good == revision,
+            Wanted::Good(_, good) => good.revision == revision,
         };
         self.demand(legal, "p2_only_desired_or_good_work_starts", || {
             format!("a{b} starts {instance} of revision {}", revision.short())
@@ -190,10 +191,7 @@ impl World {
             Wanted::Unknown => return Some("there is no verified document".into()),
             Wanted::Nothing => return None,
             Wanted::Desired(a) => (a.revision, a.restarts, Some(a.run.artifact.digest)),
-            Wanted::Good(a, good) => {
-                let record = board.disk.workloads.get(&instance.workload).and_then(|r| r.good.as_ref());
-                (good, a.restarts, record.map(|good| good.run.artifact.digest))
-            }
+            Wanted::Good(a, good) => (good.revision, a.restarts, Some(good.run.artifact.digest)),
         };
         if ran == revision && restarts >= wanted {
             return Some("it is what should run".into());
@@ -246,7 +244,14 @@ impl World {
                     .is_some_and(|v| matches!(v.state, AgentState::FloorConflict | AgentState::OtherLineage));
                 self.demand(!held, "floor_conflict_publishes_nothing", || format!("to {agent}"));
             }
-            Op::Persist(writes) if !self.truth.was_caused() => {
+            Op::Persist(writes) => {
+                for write in writes {
+                    let HubWrite::Agent { agent, record } = write else { continue };
+                    self.truth.hub_believes(agent, record.as_deref());
+                }
+                if self.truth.was_caused() {
+                    return;
+                }
                 let moved = writes.iter().find_map(|w| self.takes_work_away(w));
                 self.demand(moved.is_none(), "p10_outage_deletes_replaces_restarts_nothing", || {
                     format!("the hub takes {moved:?} away and nobody asked")
@@ -461,5 +466,5 @@ enum Wanted<'a> {
     Nothing,
     Desired(&'a Assignment),
     /// The document's revision fell back to this one.
-    Good(&'a Assignment, RevisionId),
+    Good(&'a Assignment, &'a Assignment),
 }

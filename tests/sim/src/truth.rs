@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::message::{Desired, DesiredHead, FromAgent, Hello, ObservedBody};
+use contract::message::{Desired, DesiredHead, FromAgent, Hello, ObservedBody, Presence};
 use contract::run::Assignment;
 use contract::time::Millis;
 use contract::{
     AgentId, BoardId, Digest, Epoch, Generation, InstanceId, Lineage, Nonce, RevisionId, Version, WorkloadKey,
 };
+
+use hub_core::record::AgentRecord;
 
 use crate::broker::Down;
 
@@ -51,6 +53,10 @@ pub struct Truth {
     pub taken: BTreeMap<(AgentId, u64), u64>,
     /// Since the hub had nothing left to do: something that may move work happened.
     caused: bool,
+    /// What presences said of a board at the hub's door.
+    told: BTreeSet<(AgentId, BoardFacts)>,
+    /// What the hub has decided to believe of each agent.
+    believed: BTreeMap<AgentId, BoardFacts>,
     /// The hub's store went back in time, or a board lost its own: some promises rest until then.
     pub rewound: bool,
     pub boards_lost: bool,
@@ -58,6 +64,17 @@ pub struct Truth {
     pub messages: u64,
     /// Sizes cost time: counted only where they are looked at.
     pub counts_bytes: bool,
+}
+
+/// What moves work: a board's labels and what its code is compiled for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct BoardFacts {
+    labels: BTreeMap<String, String>,
+    engines: Vec<String>,
+}
+
+fn facts_of(record: &AgentRecord) -> BoardFacts {
+    BoardFacts { labels: record.labels.clone(), engines: record.engines.clone() }
 }
 
 /// `last_up` of what is up, `last_down` of what is not.
@@ -236,6 +253,27 @@ impl Truth {
 
     pub fn was_caused(&self) -> bool {
         self.caused
+    }
+
+    pub fn board_told(&mut self, agent: &AgentId, presence: &Presence) {
+        let facts = BoardFacts { labels: presence.labels.clone(), engines: presence.engines.clone() };
+        self.told.insert((agent.clone(), facts));
+    }
+
+    /// What the hub's store says is where it goes on.
+    pub fn hub_begins(&mut self, agents: &BTreeMap<AgentId, AgentRecord>) {
+        self.believed = agents.iter().map(|(id, record)| (id.clone(), facts_of(record))).collect();
+    }
+
+    /// The hub takes other facts of a board in than it had, and a board did say so. That may be long
+    /// after it heard them: of two boards with one id it asks the known one first.
+    pub fn hub_believes(&mut self, agent: &AgentId, record: Option<&AgentRecord>) {
+        let Some(facts) = record.map(facts_of) else { return drop(self.believed.remove(agent)) };
+        let news = self.believed.get(agent) != Some(&facts);
+        if news && self.told.contains(&(agent.clone(), facts.clone())) {
+            self.caused = true;
+        }
+        self.believed.insert(agent.clone(), facts);
     }
 
     pub fn hub_is_quiet(&mut self) {
