@@ -159,6 +159,7 @@ impl Core {
 
     pub(crate) fn on_fetched(&mut self, now: Now, digest: Digest, outcome: Outcome) {
         self.artifacts.needs_changed();
+        self.mark_users(&digest);
         match outcome {
             Outcome::Done | Outcome::Started { .. } => {
                 let tries = self.artifacts.tries(&digest);
@@ -171,8 +172,15 @@ impl Core {
         }
     }
 
+    /// Which revision an instance without a run is of depends on what is here.
+    fn mark_users(&mut self, digest: &Digest) {
+        let uses = |w: &Workload| wants_artifact(w).is_some_and(|artifact| artifact.digest == *digest);
+        self.workloads.iter().filter(|(_, w)| uses(w)).for_each(|(key, _)| self.reporter.mark(key));
+    }
+
     /// It was not there when it was needed: fetched again, ever later if that does not help.
     pub(crate) fn artifact_lost(&mut self, now: Now, digest: Digest) {
+        self.mark_users(&digest);
         self.on_fetch_failed(now, digest, "it was missing when it was to be started".into());
     }
 

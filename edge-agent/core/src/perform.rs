@@ -28,6 +28,7 @@ impl Core {
         for (workload, slot, bucket) in changes {
             self.pursue_one(now, InstanceId { workload, slot }, bucket);
         }
+        self.show(now);
     }
 
     /// The plan for this moment: pure, nothing is changed.
@@ -82,7 +83,6 @@ impl Core {
                 instance.runs.iter().find(|(_, run)| run.busy.is_some()).map(|(run, _)| Bucket::Busy(*run));
             instance.bucket = busy.filter(|_| bucket.is_action()).unwrap_or(bucket);
         }
-        self.show(now, &id);
     }
 
     fn start(&mut self, now: Now, id: &InstanceId) {
@@ -182,6 +182,7 @@ impl Core {
         if let Some(digest) = found.artifact() {
             self.artifact_lost(now, digest);
         }
+        self.reporter.mark(&id.workload);
     }
 
     fn on_start_failed(&mut self, now: Now, id: &InstanceId, run: RunId, phase: Phase, reason: &str) {
@@ -209,6 +210,8 @@ impl Core {
         if found.phase == Phase::Stopping {
             found.phase = Phase::Ended;
         }
+        // Its end may never have been told: then nothing but this says that the run is over.
+        self.reporter.mark(&id.workload);
         self.artifacts.needs_changed();
         self.tell(now, EventKind::Stopped, Some(id), format!("run {run} was stopped"));
     }
@@ -325,16 +328,18 @@ impl Core {
         Some(run)
     }
 
-    /// Bring what is told about an instance up to date.
-    fn show(&mut self, now: Now, id: &InstanceId) {
-        let wanted = self.workloads.get(&id.workload).and_then(|w| w.target.as_ref());
-        let wanted = wanted.map(|t| t.assignment.clone()).filter(|a| a.slots.contains(&id.slot));
-        let Some(instance) = self.instance_mut(id) else { return };
-        let state = state_of(instance, wanted.as_ref());
-        if state != instance.state {
-            instance.state = state;
-            instance.since_ms = now.boot_ms;
-            self.reporter.mark(&id.workload);
+    /// Bring what is told up to date, of every instance: it follows from the target as well, which can
+    /// change where the plan does not (a job that has finished, say, under another revision).
+    fn show(&mut self, now: Now) {
+        for (key, workload) in &mut self.workloads {
+            let wanted = workload.target.as_ref().map(|target| runnable(target, &self.artifacts));
+            for (slot, instance) in &mut workload.slots {
+                let state = state_of(instance, wanted.filter(|a| a.slots.contains(slot)));
+                if state != instance.state {
+                    (instance.state, instance.since_ms) = (state, now.boot_ms);
+                    self.reporter.mark(key);
+                }
+            }
         }
     }
 }

@@ -218,23 +218,24 @@ impl Core {
         }
         let target = workload.target.as_ref();
         let candidate = target.filter(|t| t.role == Role::Candidate);
+        // An instance without a run is one of what would be started.
+        let wanted = target.map(|target| runnable(target, &self.artifacts));
         let instances = workload.slots.iter();
         Some(WorkloadStatus {
             good: workload.record.good.as_ref().map(|good| good.revision),
             candidate: candidate.map(|t| (t.assignment.revision, t.assignment.attempt)),
             rejected: workload.record.rejected.clone(),
             unsupported: target.and_then(|t| t.unsupported.clone()),
-            instances: instances.filter_map(|(slot, i)| Some((*slot, instance_status(i, target)?))).collect(),
+            instances: instances.filter_map(|(slot, i)| Some((*slot, instance_status(i, wanted)?))).collect(),
         })
     }
 }
 
 /// Of the run that lives; of what should run, where none does. None for a run that says nothing of
 /// itself and is not wanted either.
-fn instance_status(instance: &Instance, target: Option<&Target>) -> Option<InstanceStatus> {
+fn instance_status(instance: &Instance, wanted: Option<&Arc<Assignment>>) -> Option<InstanceStatus> {
     let live = instance.live();
     let lives = live.and_then(|(_, run)| run.assignment.as_ref());
-    let wanted = target.map(|t| &t.assignment);
     let ended = instance.runs.values().rev().find_map(|run| run.assignment.as_ref());
     let assignment = lives.or(wanted).or(ended)?;
     // What runs is, unchanged, what a later attempt asks for.

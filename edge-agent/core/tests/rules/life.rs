@@ -290,3 +290,52 @@ fn run_ids_are_never_given_twice_though_the_counter_was_not_durable() {
     }
     assert_eq!(board.disk.boots, 1, "the disk did nothing all the while");
 }
+
+#[test]
+fn a_good_job_that_completed_while_the_newer_revision_was_not_here_stays_completed() {
+    let job = |n: u8, restarts: u64| {
+        let mut job = assignment("job", n, &[0]);
+        job.run.restart_policy = RestartPolicy::OnFailure;
+        job.restarts = restarts;
+        job
+    };
+    let mut board = Board::running(document(1, [job(1, 0)]));
+    board.advance(5000);
+    board.network = false;
+    board.desired(document(2, [job(2, 1)]));
+    board.settle();
+    let run = board.live_run(&instance("job", 0)).unwrap();
+    board.end_run(&instance("job", 0), run, Exit::Code { code: 0 });
+    board.settle();
+    assert_eq!(board.status("job", 0).state, InstanceState::Completed);
+    assert_eq!(board.status("job", 0).revision, revision(1), "nothing is said of what never ran");
+    board.desired(document(3, [job(1, 0)]));
+    board.settle();
+    assert_eq!(board.status("job", 0).state, InstanceState::Completed);
+    assert_eq!(board.believed[&key("job")].instances[&0].state, InstanceState::Completed);
+}
+
+/// An exit record that nobody could read: the stop is done, and no `Exited` came before it.
+#[test]
+fn a_run_that_ended_unheard_is_told() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    board.advance(5000);
+    board.desired(document(2, [assignment("a", 2, &[0])]));
+    let stop = loop {
+        let n = board.ready()[0];
+        if matches!(board.pending[n].op, Op::Stop { .. }) {
+            break board.pending.remove(n).unwrap();
+        }
+        board.perform(n);
+    };
+    board.runs.values_mut().for_each(|run| run.live = false);
+    board.finish(stop.id, Outcome::Done);
+    // The clean-up takes its time.
+    while let Some(n) = board.ready().into_iter().find(|n| !matches!(board.pending[*n].op, Op::Remove { .. }))
+    {
+        board.perform(n);
+    }
+    let told = &board.believed[&key("a")].instances[&0];
+    assert_eq!((told.run, told.pid), (None, None), "{told:?}");
+    assert_eq!(*told, board.status("a", 0));
+}
