@@ -1,114 +1,123 @@
-//! The files of one cgroup directory: what is written to bound, and what is read to explain.
+//! One cgroup directory: bounded, entered and read through cgroups-rs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::error::Error;
+use cgroups_rs::freezer::FreezerController;
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{CgroupPid, Controller as _, MaxValue, flat_keyed_to_hashmap};
 use contract::run::ResourceLimits;
 
-use super::detect::Hierarchy;
 use super::{CgroupError, Controller, Dir, Version, io_error};
 
 /// The kernel's default period; the smallest quota in it is 1 ms.
 const CPU_PERIOD_US: u64 = 100_000;
-
-/// Makes the parent and, on v2, hands the controllers down to it: without them in every ancestor's
-/// `subtree_control` the limit files do not exist.
-pub fn make_parent(hierarchy: &Hierarchy, parent: &str) -> Result<(), CgroupError> {
-    let mut path = hierarchy.mount.clone();
-    for part in parent.split('/').map(Some).chain([None]) {
-        if hierarchy.version == Version::V2 {
-            let all: Vec<_> = hierarchy.controllers.iter().map(|c| format!("+{}", c.name())).collect();
-            write(&path.join("cgroup.subtree_control"), &all.join(" "))?;
-        }
-        let Some(part) = part else { break };
-        path.push(part);
-        make(&path)?;
-    }
-    Ok(())
-}
-
-fn make(path: &Path) -> Result<(), CgroupError> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(io_error(path)),
-    }
-}
-
-fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    // Not fs::write: O_CREAT in a cgroup directory is refused with a misleading EACCES.
-    let open = fs::OpenOptions::new().write(true).open(path);
-    open.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())).map_err(io_error(path))
-}
+/// "Whoever writes this."
+const SELF: CgroupPid = CgroupPid { pid: 0 };
 
 impl Dir {
-    pub(super) fn create(&self, limits: &ResourceLimits) -> Result<(), CgroupError> {
-        fs::create_dir(&self.path).map_err(io_error(&self.path))?;
-        self.controllers.iter().try_for_each(|c| self.limit(*c, limits))
+    pub(super) fn child(&self, name: &str) -> Dir {
+        Dir { path: self.path.join(name), ..self.clone() }
     }
 
-    fn limit(&self, controller: Controller, limits: &ResourceLimits) -> Result<(), CgroupError> {
-        let put = |file: &str, value: String| write(&self.path.join(file), &value);
-        let quota_us = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
-        match (controller, self.version) {
-            (Controller::Memory, Version::V1) => {
-                put("memory.limit_in_bytes", limits.memory_bytes.to_string())?;
-                // Memory and swap together; only there when the kernel counts swap.
-                put_if_there(&self.path.join("memory.memsw.limit_in_bytes"), limits.memory_bytes.to_string())
+    /// Makes a directory below which cgroups can be limited: on v2 the limit files do not exist without the
+    /// controllers in every ancestor's `subtree_control`.
+    pub(super) fn parent(self, path: &str) -> Result<Dir, CgroupError> {
+        let all: Vec<_> = self.controllers.iter().map(|c| format!("+{}", c.name())).collect();
+        let hand_down = |dir: &Dir| {
+            let file = dir.path.join("cgroup.subtree_control");
+            if dir.is_v2() { fs::write(&file, all.join(" ")).map_err(io_error(&file)) } else { Ok(()) }
+        };
+        hand_down(&self)?;
+        path.split('/').try_fold(self, |above, name| {
+            let dir = above.child(name);
+            match fs::create_dir(&dir.path) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(&dir.path)(e)),
+                _ => hand_down(&dir)?,
             }
-            (Controller::Memory, Version::V2) => {
-                put("memory.max", limits.memory_bytes.to_string())?;
-                put_if_there(&self.path.join("memory.swap.max"), "0".into())?;
-                put_if_there(&self.path.join("memory.oom.group"), "1".into())
+            Ok(dir)
+        })
+    }
+
+    /// Refuses one that is there already: its counts would be another run's.
+    pub(super) fn create(&self, limits: &ResourceLimits) -> Result<(), CgroupError> {
+        fs::create_dir(&self.path).map_err(io_error(&self.path))?;
+        let limited = self.controllers.iter().try_for_each(|c| self.limit(*c, limits));
+        limited.map_err(|e| CgroupError::Io { path: self.path.clone(), source: plain(&e) })
+    }
+
+    fn limit(&self, controller: Controller, limits: &ResourceLimits) -> Result<(), Error> {
+        let (path, on_v2) = (self.path.clone(), self.is_v2());
+        match controller {
+            Controller::Memory => self.limit_memory(limits.memory_bytes as i64),
+            Controller::Cpu => {
+                let quota_us = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
+                CpuController::new(path, on_v2)
+                    .set_cfs_quota_and_period(Some(quota_us as i64), Some(CPU_PERIOD_US))
             }
-            (Controller::Cpu, Version::V1) => {
-                put("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
-                put("cpu.cfs_quota_us", quota_us.to_string())
+            Controller::Pids => {
+                PidController::new(path, on_v2).set_pid_max(MaxValue::Value(limits.pids.into()))
             }
-            (Controller::Cpu, Version::V2) => put("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")),
-            (Controller::Pids, _) => put("pids.max", limits.pids.to_string()),
         }
+    }
+
+    /// What is about swap is there only when the kernel counts swap. v1 counts memory and swap together.
+    fn limit_memory(&self, bytes: i64) -> Result<(), Error> {
+        self.files().set_limit(bytes)?;
+        let (swap, swap_bytes) = match self.version {
+            Version::V1 => ("memory.memsw.limit_in_bytes", bytes),
+            Version::V2 => ("memory.swap.max", 0),
+        };
+        if self.is_v2() {
+            // The guest's process and whatever it has become end together. Since kernel 4.19.
+            let _ = fs::write(self.path.join("memory.oom.group"), "1");
+        }
+        if self.path.join(swap).exists() { self.files().set_memswap_limit(swap_bytes) } else { Ok(()) }
+    }
+
+    /// What has nothing to do with a controller is the same in all of the crate's.
+    fn files(&self) -> MemController {
+        MemController::new(self.path.clone(), self.is_v2())
+    }
+
+    fn is_v2(&self) -> bool {
+        self.version == Version::V2
     }
 
     pub(super) fn is_cpu_only(&self) -> bool {
         self.controllers == [Controller::Cpu]
     }
 
-    /// Only right for a process with one thread.
+    /// Only right for a process with one thread. On v1 it goes to `tasks`: a thread that moves itself skips
+    /// the kernel's thread-group lock, a process in `cgroup.procs` waits for it (0.16 against 12.4 ms of a
+    /// start, measured with three controllers; kernel ≥ 5.19).
     pub(super) fn enter(&self) -> Result<(), CgroupError> {
-        let file = match self.version {
-            Version::V1 => "tasks",
-            Version::V2 => "cgroup.procs",
+        let entered = match self.version {
+            Version::V1 => self.files().add_task(&SELF),
+            Version::V2 => self.files().add_task_by_tgid(&SELF),
         };
-        write(&self.path.join(file), "0")
+        entered.map_err(|e| CgroupError::Io { path: self.path.clone(), source: plain(&e) })
     }
 
     pub(super) fn processes(&self) -> Vec<u32> {
-        let text = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
+        let pids = self.files().procs().into_iter();
+        pids.filter_map(|p| u32::try_from(p.pid).ok()).filter(|pid| *pid != 0).collect()
     }
 
+    /// Not from the crate's statistics: on v2 they lack it, on v1 they read ten more files for it.
     pub(super) fn oom_kills(&self) -> Option<u64> {
-        let file = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let text = fs::read_to_string(self.path.join(file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok())
-    }
-
-    pub(super) fn memory_peak_bytes(&self) -> Option<u64> {
-        let file = match self.version {
-            Version::V1 => "memory.max_usage_in_bytes",
-            Version::V2 => "memory.peak",
-        };
-        fs::read_to_string(self.path.join(file)).ok()?.trim().parse().ok()
+        let file = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
+        let counts = flat_keyed_to_hashmap(File::open(self.path.join(file)).ok()?).ok()?;
+        counts.get("oom_kill").map(|n| *n as u64)
     }
 
     /// On v1 the freezer is a hierarchy of its own that we do not use.
     pub(super) fn thaw(&self) {
-        if self.version == Version::V2 {
-            let _ = write(&self.path.join("cgroup.freeze"), "0");
+        if self.is_v2() {
+            let _ = FreezerController::new(self.path.clone(), true).thaw();
         }
     }
 
@@ -120,9 +129,11 @@ impl Dir {
     }
 }
 
-fn put_if_there(path: &Path, value: String) -> Result<(), CgroupError> {
-    match write(path, &value) {
-        Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+/// The crate's error in one line; its kind stays what the kernel said.
+fn plain(e: &Error) -> io::Error {
+    let cause = std::error::Error::source(e).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause {
+        Some(cause) => io::Error::new(cause.kind(), format!("{}: {cause}", e.kind())),
+        None => io::Error::other(e.to_string()),
     }
 }

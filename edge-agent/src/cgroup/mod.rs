@@ -1,24 +1,21 @@
 //! What bounds an instance: one directory per cgroup hierarchy, made, read and removed by the agent,
-//! entered by the shim.
+//! entered by the shim. v1 and v2 may be mixed: each controller is taken from where it is mounted.
 //!
-//! Written over plain files and not over `cgroups-rs` (0.3.4 was tried): its `create` on v1 only logs
-//! when a directory cannot be made, it reads the mount table for each handle, and it cannot move a single
-//! thread by writing `0`, which is the difference between 0.16 ms and 12.4 ms of a start (measured, v1,
-//! three controllers): a pid in `cgroup.procs` waits for an RCU grace period of the kernel's thread-group
-//! lock, a single-threaded process that writes `0` into `tasks` does not (kernel ≥ 5.19).
-//!
-//! v1 and v2 may be mixed: each controller is taken from where it is mounted.
+//! Finding, limiting, entering, listing and thawing are cgroups-rs's. Ours is what it cannot do: its
+//! `create` on v1 only logs a failure, its `delete` sleeps for up to 150 ms in the agent's loop, what hands
+//! controllers down on v2 ignores errors, its whole-group handles read the mount table each time, link
+//! eleven controllers and a regex engine, and know nothing of a hybrid.
 
-mod detect;
 mod dir;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cgroups_rs::Controllers;
+use cgroups_rs::hierarchies::{UNIFIED_MOUNTPOINT, V1, is_cgroup2_unified_mode};
 use contract::run::ResourceLimits;
 use serde::{Deserialize, Serialize};
-
-pub use detect::Hierarchy;
 
 /// What an instance is bounded by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +34,14 @@ impl Controller {
             Controller::Memory => "memory",
             Controller::Cpu => "cpu",
             Controller::Pids => "pids",
+        }
+    }
+
+    fn theirs(self) -> Controllers {
+        match self {
+            Controller::Memory => Controllers::Mem,
+            Controller::Cpu => Controllers::Cpu,
+            Controller::Pids => Controllers::Pids,
         }
     }
 
@@ -88,11 +93,34 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError + '
     move |source| CgroupError::Io { path: path.to_path_buf(), source }
 }
 
+/// Where this kernel offers our controllers: the root of each hierarchy that has one.
+fn roots() -> Vec<Dir> {
+    let v1 = V1::new();
+    let unified = Path::new(UNIFIED_MOUNTPOINT);
+    // Where systemd and OpenRC mount it when v1 has the usual place.
+    let v2 = if is_cgroup2_unified_mode() { unified.to_path_buf() } else { unified.join("unified") };
+    let on_v2 = fs::read_to_string(v2.join("cgroup.controllers")).unwrap_or_default();
+    let mut roots: Vec<Dir> = Vec::new();
+    for controller in Controller::ALL {
+        let on_v2 = on_v2.split_whitespace().any(|name| name == controller.name());
+        let (path, version) = match v1.get_mount_point(controller.theirs()) {
+            Some(mount) => (mount, Version::V1),
+            None if on_v2 => (v2.clone(), Version::V2),
+            None => continue,
+        };
+        match roots.iter_mut().find(|root| root.path == path) {
+            Some(root) => root.controllers.push(controller),
+            None => roots.push(Dir { path, version, controllers: vec![controller] }),
+        }
+    }
+    roots
+}
+
 /// Where the agent keeps the cgroups of its instances.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    hierarchies: Vec<Hierarchy>,
-    parent: String,
+    /// The directory below which they are, in each hierarchy.
+    parents: Vec<Dir>,
     missing: Vec<Controller>,
 }
 
@@ -100,30 +128,23 @@ impl Tree {
     /// Makes the parent in every hierarchy. A controller the kernel lacks is an error unless it is in
     /// `allow_missing`: a limit that is not enforced must be somebody's decision.
     pub fn open(parent: &str, allow_missing: &[Controller]) -> Result<Tree, CgroupError> {
-        Tree::over(detect::hierarchies()?, parent, allow_missing)
+        Tree::below(roots(), parent, allow_missing)
     }
 
-    fn over(
-        hierarchies: Vec<Hierarchy>,
-        parent: &str,
-        allow_missing: &[Controller],
-    ) -> Result<Tree, CgroupError> {
+    fn below(roots: Vec<Dir>, parent: &str, allow_missing: &[Controller]) -> Result<Tree, CgroupError> {
         let legal = parent.starts_with('/')
             && parent.len() > 1
             && parent.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..");
         if !legal {
             return Err(CgroupError::BadParent(parent.to_string()));
         }
-        let offered = |c: &Controller| hierarchies.iter().any(|h| h.controllers.contains(c));
+        let offered = |c: &Controller| roots.iter().any(|root| root.controllers.contains(c));
         let missing: Vec<_> = Controller::ALL.into_iter().filter(|c| !offered(c)).collect();
         if let Some(refused) = missing.iter().find(|c| !allow_missing.contains(c)) {
             return Err(CgroupError::Missing(*refused));
         }
-        let tree = Tree { hierarchies, parent: parent.trim_start_matches('/').to_string(), missing };
-        for hierarchy in &tree.hierarchies {
-            dir::make_parent(hierarchy, &tree.parent)?;
-        }
-        Ok(tree)
+        let parents = roots.into_iter().map(|root| root.parent(parent.trim_start_matches('/')));
+        Ok(Tree { parents: parents.collect::<Result<_, _>>()?, missing })
     }
 
     /// Controllers that the kernel lacks and that were allowed to be missing: a degraded mode to show.
@@ -131,27 +152,17 @@ impl Tree {
         &self.missing
     }
 
-    pub fn parent(&self) -> &str {
-        &self.parent
-    }
-
     /// The cgroup of that name, whether it exists or not.
     pub fn leaf(&self, name: &str) -> Cgroup {
-        let dirs = self.hierarchies.iter().map(|h| Dir {
-            path: h.mount.join(&self.parent).join(name),
-            version: h.version,
-            controllers: h.controllers.clone(),
-        });
-        Cgroup { dirs: dirs.collect() }
+        Cgroup { dirs: self.parents.iter().map(|parent| parent.child(name)).collect() }
     }
 
     /// Every cgroup below the parent, in any hierarchy: how a run is found whose directory was lost.
     pub fn leaves(&self) -> Result<Vec<String>, CgroupError> {
         let mut names = Vec::new();
-        for hierarchy in &self.hierarchies {
-            let parent = hierarchy.mount.join(&self.parent);
-            for entry in std::fs::read_dir(&parent).map_err(io_error(&parent))? {
-                let entry = entry.map_err(io_error(&parent))?;
+        for Dir { path, .. } in &self.parents {
+            for entry in fs::read_dir(path).map_err(io_error(path))? {
+                let entry = entry.map_err(io_error(path))?;
                 let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
                 names.extend(is_dir.then(|| entry.file_name().to_string_lossy().into_owned()));
             }
@@ -163,8 +174,8 @@ impl Tree {
 
     /// Takes away the parent itself, if it is empty: tests and `try` leave nothing behind.
     pub fn remove_parent(&self) {
-        for hierarchy in &self.hierarchies {
-            let _ = std::fs::remove_dir(hierarchy.mount.join(&self.parent));
+        for parent in &self.parents {
+            let _ = fs::remove_dir(&parent.path);
         }
     }
 }
@@ -193,16 +204,7 @@ impl Cgroup {
 
     /// The kernel's count of processes it killed at the memory limit; compare with the count at the start.
     pub fn oom_kills(&self) -> Option<u64> {
-        self.memory()?.oom_kills()
-    }
-
-    /// The most memory it ever held, for people who look for the cause of an end.
-    pub fn memory_peak_bytes(&self) -> Option<u64> {
-        self.memory()?.memory_peak_bytes()
-    }
-
-    fn memory(&self) -> Option<&Dir> {
-        self.dirs.iter().find(|d| d.controllers.contains(&Controller::Memory))
+        self.dirs.iter().find(|d| d.controllers.contains(&Controller::Memory))?.oom_kills()
     }
 
     /// Every process inside, in any of the hierarchies.
@@ -247,19 +249,19 @@ impl Cgroup {
 mod tests {
     use super::*;
 
-    fn fake(controllers: &[Controller], mount: &Path) -> Hierarchy {
-        Hierarchy { mount: mount.to_path_buf(), version: Version::V1, controllers: controllers.to_vec() }
+    fn fake(controllers: &[Controller], root: &Path) -> Dir {
+        Dir { path: root.to_path_buf(), version: Version::V1, controllers: controllers.to_vec() }
     }
 
     #[test]
     fn a_missing_controller_is_refused_by_name_or_declared() {
         let tmp = tempfile::tempdir().unwrap();
         let offered = vec![fake(&[Controller::Cpu, Controller::Pids], tmp.path())];
-        let refused = Tree::over(offered.clone(), "/t", &[]).unwrap_err().to_string();
+        let refused = Tree::below(offered.clone(), "/t", &[]).unwrap_err().to_string();
         assert!(
             refused.contains("cgroup_enable=memory") && refused.contains("--allow-missing-cgroup memory")
         );
-        let tree = Tree::over(offered, "/t", &[Controller::Memory]).unwrap();
+        let tree = Tree::below(offered, "/t", &[Controller::Memory]).unwrap();
         assert_eq!(tree.missing(), [Controller::Memory]);
         assert_eq!(tree.leaf("a").oom_kills(), None);
     }
@@ -268,7 +270,7 @@ mod tests {
     fn a_parent_stays_inside() {
         let tmp = tempfile::tempdir().unwrap();
         for bad in ["", "/", "a", "/a/../b", "/a//b", "/."] {
-            let tree = Tree::over(vec![fake(&Controller::ALL, tmp.path())], bad, &[]);
+            let tree = Tree::below(vec![fake(&Controller::ALL, tmp.path())], bad, &[]);
             assert!(matches!(tree, Err(CgroupError::BadParent(_))), "{bad}");
         }
     }

@@ -195,6 +195,7 @@ pub fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<(), Reco
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::{Controller, Version};
 
     fn exit_record() -> ExitRecord {
         ExitRecord { proto: PROTO, exit: Exit::Code { code: 3 }, ended_ms: 7 }
@@ -221,6 +222,17 @@ mod tests {
     fn fields_of_a_later_version_are_ignored() {
         let text = r#"{"proto":1,"exit":{"name":"code","code":3},"endedMs":7,"later":true}"#;
         assert_eq!(serde_json::from_str::<ExitRecord>(text).unwrap(), exit_record());
+    }
+
+    /// A run outlives the agent that wrote its spec, and is cleared by the next version.
+    #[test]
+    fn a_spec_of_version_0_1_0_is_read_and_written_alike() {
+        let text = include_str!("../../tests/golden/spec.json");
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        let dirs = spec.cgroup.dirs.iter().map(|d| (d.version, d.controllers.as_slice()));
+        let (cpu, rest) = ([Controller::Cpu], [Controller::Memory, Controller::Pids]);
+        assert_eq!(dirs.collect::<Vec<_>>(), [(Version::V1, &cpu[..]), (Version::V2, &rest[..])]);
+        assert_eq!(serde_json::to_string(&spec).unwrap(), text.trim_end());
     }
 
     #[test]
