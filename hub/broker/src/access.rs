@@ -3,7 +3,7 @@
 //! | who | user name | hears | says |
 //! |---|---|---|---|
 //! | an agent | its id | its own desired, hello, commands, and `hub` | its own presence (the only one retained), observed, events, replies |
-//! | an operator | `operator` | anything below the prefix | nothing |
+//! | an operator | `$operator` | anything below the prefix | nothing |
 //! | a hub in another process | `$hub` | what agents say | what a hub says |
 
 use bytes::Bytes;
@@ -42,9 +42,6 @@ pub fn role(username: Option<&str>, client_id: &str, open: bool) -> Result<Role,
 
 fn agent(name: &str, client_id: &str) -> Result<Role, Refusal> {
     let agent: AgentId = name.parse().map_err(|_| "the user name is not an agent's id")?;
-    if name == OPERATOR {
-        return Err("the name is reserved");
-    }
     if !owns_client_id(&agent, client_id) {
         return Err("the client id is not the agent's id, nor begins with it and a dot");
     }

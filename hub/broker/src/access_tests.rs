@@ -18,8 +18,12 @@ fn say(role: &Role, topic: &str, retain: bool, size: usize) -> Result<Topic, Ref
 fn names_make_the_role() {
     assert_eq!(role(Some("press"), "press", false), Ok(press()));
     assert_eq!(role(Some("press"), "press.b1", false), Ok(press()));
-    assert_eq!(role(Some("operator"), "anything", false), Ok(Role::Operator));
+    assert_eq!(role(Some("$operator"), "anything", false), Ok(Role::Operator));
     assert_eq!(role(Some("$hub"), "x", false), Ok(Role::Hub));
+    // No board is kept out by its name.
+    for id in ["operator", "hub"] {
+        assert_eq!(role(Some(id), id, false), Ok(Role::Agent(id.parse().unwrap())));
+    }
     for (user, client) in [
         (Some("press"), "lathe"),
         (Some("press"), "press-2"),
@@ -35,7 +39,7 @@ fn names_make_the_role() {
 fn without_user_names_the_client_id_tells() {
     assert_eq!(role(None, "press.b1", true), Ok(press()));
     assert_eq!(role(None, "mosq-Xy12", true), Ok(Role::Operator));
-    assert_eq!(role(None, "operator", true), Ok(Role::Operator));
+    assert_eq!(role(None, "$operator", true), Ok(Role::Operator));
     assert_eq!(role(Some("press"), "press", true), Ok(press()));
     assert!(role(Some("press"), "lathe", true).is_err());
 }

@@ -34,10 +34,10 @@ use transport::{FairQueue, Prefix};
 use crate::hooks::Hub;
 use crate::retain::RetainStore;
 
-/// The user name of people who look: they hear everything below the prefix and say nothing. No
-/// agent may have it for an id.
-pub const OPERATOR: &str = "operator";
-/// The user name of a hub in another process. Not a legal agent id.
+/// The user name of people who look: they hear everything below the prefix and say nothing. Not
+/// a legal agent id, so that any board may have any name.
+pub const OPERATOR: &str = "$operator";
+/// The user name of a hub in another process.
 pub const HUB: &str = "$hub";
 
 /// The largest packet taken: a payload of `WIRE_BYTES_MAX` (240 KiB), its topic and properties.
