@@ -25,7 +25,7 @@ Examples:
   edge-agent try app.wasm --env MODE=test --mount ./data:/data --memory 32Mi -- --verbose
   edge-agent try sensor.wasm --connect broker.local:1883 --watch")]
 pub struct TryArgs {
-    /// A .wasm module or component, or code that a hub compiled for this engine
+    /// A .wasm module or component, its .wat text, or code that a hub compiled for this engine
     pub artifact: PathBuf,
     /// What the guest gets as its arguments
     #[arg(last = true, value_name = "ARGS")]
@@ -63,7 +63,7 @@ pub struct TryArgs {
     /// Leave the run's records and say where they are
     #[arg(long)]
     pub keep: bool,
-    /// The hub binary that compiles .wasm files [default: `hub` beside this program, or in PATH]
+    /// The hub program that compiles .wasm and .wat [default: `hub` beside this program, or in PATH]
     #[arg(long, value_name = "PATH", env = "SKERRY_HUB")]
     pub hub: Option<PathBuf>,
     /// Go on without the limit of a cgroup controller that this kernel lacks: memory, cpu or pids

@@ -2,7 +2,7 @@
 //! has been seen to need gigabytes), so a raw module is compiled by a hub's binary, and kept.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,12 +15,14 @@ use contract::quantity::Bytes;
 /// Compiled trials that are kept; the oldest go first. Compiled code is ≤ 4× its module: some 100 MB.
 const KEPT_MAX: usize = 16;
 
+/// Blank lines may come before a text.
+const HEAD_BYTES: u64 = 512;
+
 enum Kind {
     /// ELF: what wasmtime compiled.
     Compiled,
-    /// A module or component as toolchains build it.
+    /// A module or component as toolchains build it, or its text as people write it.
     Wasm,
-    Text,
 }
 
 /// The file to run. A compiled one is taken as it is (the shim refuses what is not for this engine); it is
@@ -29,28 +31,21 @@ pub fn runnable(path: &Path, hub: Option<&Path>) -> anyhow::Result<PathBuf> {
     match kind(path)? {
         Kind::Compiled => Ok(path.to_path_buf()),
         Kind::Wasm => compiled(path, hub),
-        Kind::Text => bail!(
-            "{} is text, not WebAssembly; turn .wat into .wasm with `wasm-tools parse {0} -o out.wasm`",
-            path.display()
-        ),
     }
 }
 
 fn kind(path: &Path) -> anyhow::Result<Kind> {
     let named = || path.display().to_string();
-    let mut head = [0u8; 4];
-    let read = File::open(path).and_then(|mut f| f.read_exact(&mut head));
-    match read {
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            bail!("{} is no WebAssembly: it is too short", named())
-        }
-        other => other.with_context(named)?,
-    }
-    match &head {
-        b"\0asm" => Ok(Kind::Wasm),
-        b"\x7fELF" => Ok(Kind::Compiled),
-        text if text.is_ascii() => Ok(Kind::Text),
-        _ => bail!("{} is neither WebAssembly nor code that a hub compiled", named()),
+    let mut head = Vec::new();
+    File::open(path).and_then(|f| f.take(HEAD_BYTES).read_to_end(&mut head)).with_context(named)?;
+    match head.trim_ascii_start() {
+        [] => bail!("{} is empty", named()),
+        [b'\0', b'a', b's', b'm', ..] | [b'(' | b';', ..] => Ok(Kind::Wasm),
+        [0x7f, b'E', b'L', b'F', ..] => Ok(Kind::Compiled),
+        _ => bail!(
+            "{} is neither WebAssembly (.wasm, or .wat beginning with a parenthesis) nor code that a hub compiled",
+            named()
+        ),
     }
 }
 
@@ -72,7 +67,7 @@ fn compiled(path: &Path, hub: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// The bytes whose digest names the result are compiled, whatever becomes of the file meanwhile.
 fn compile(bytes: &[u8], path: &Path, cache: &Path, kept: &Path, hub: Option<&Path>) -> anyhow::Result<()> {
-    let hub = find_hub(hub)?;
+    let hub = find_hub(hub).with_context(|| how_to_compile(path))?;
     let own = std::process::id();
     let (input, output) = (cache.join(format!("{own}.wasm")), cache.join(format!("{own}.out")));
     fs::write(&input, bytes).with_context(|| input.display().to_string())?;
@@ -95,17 +90,31 @@ fn compile(bytes: &[u8], path: &Path, cache: &Path, kept: &Path, hub: Option<&Pa
     fs::rename(&output, kept).with_context(|| kept.display().to_string())
 }
 
+fn how_to_compile(path: &Path) -> String {
+    format!(
+        "{0} was not run. Either name the hub program:\n  edge-agent try --hub /path/to/hub {0}\nor compile it \
+         where the hub is, and try what comes out:\n  hub compile {0} -o {1} --engine {2}\n  edge-agent try {1}\n\
+         Why",
+        path.display(),
+        path.with_extension("cwasm").display(),
+        wasm::native_engine()
+    )
+}
+
 fn find_hub(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(hub) = named {
-        return Ok(hub.to_path_buf());
+        return if hub.is_file() {
+            Ok(hub.to_path_buf())
+        } else {
+            bail!("--hub {}: no such file", hub.display())
+        };
     }
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("hub")));
     let in_path = std::env::var_os("PATH");
     let in_path = in_path.iter().flat_map(std::env::split_paths).map(|dir| dir.join("hub"));
     beside.into_iter().chain(in_path).find(|hub| hub.is_file()).context(
-        "a .wasm file must be compiled first, and boards carry no compiler: put the `hub` binary beside \
-         edge-agent or into PATH, or name it with --hub; or compile elsewhere with \
-         `hub compile FILE -o OUT --engine ENGINE` (`edge-agent engine` prints ENGINE) and try OUT",
+        "it must be compiled first; boards carry no compiler, the `hub` program has one, and it is neither \
+         beside edge-agent nor in PATH",
     )
 }
 
@@ -151,9 +160,14 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             runnable(&path, None).map(drop).unwrap_err().to_string()
         };
-        assert!(refused(b"(module)").contains("wasm-tools parse"));
-        assert!(refused(b"").contains("too short"));
-        assert!(refused(b"\xff\xfe\x00\x01").contains("neither"));
+        assert!(refused(b"").contains("is empty"));
+        for bytes in [&b"\xff\xfe\x00\x01"[..], b"#!/bin/sh", b"\0as"] {
+            assert!(refused(bytes).contains("neither"));
+        }
+        fs::write(tmp.path().join("x.wat"), "\n (module)").unwrap();
+        let no_hub = runnable(&tmp.path().join("x.wat"), Some(Path::new("/nonexistent/hub"))).unwrap_err();
+        let no_hub = format!("{no_hub:#}");
+        assert!(no_hub.contains("hub compile") && no_hub.contains("/nonexistent/hub"), "{no_hub}");
         assert!(runnable(&tmp.path().join("none"), None).is_err());
         fs::write(tmp.path().join("c"), b"\x7fELF").unwrap();
         assert_eq!(runnable(&tmp.path().join("c"), None).unwrap(), tmp.path().join("c"));
