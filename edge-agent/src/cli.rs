@@ -9,6 +9,7 @@ use crate::logs::LogsArgs;
 use crate::run::RunArgs;
 use crate::status::StatusArgs;
 use crate::try_cmd::TryArgs;
+use crate::volumes::VolumesArgs;
 
 /// Runs this board's share of a fleet's workloads, and goes on when nobody answers.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ enum Command {
     Try(TryArgs),
     /// What an instance of this board said; needs neither agent nor hub
     Logs(LogsArgs),
+    /// The volumes on this board, those of deleted workloads too; `volumes rm` gives them up
+    Volumes(VolumesArgs),
     /// The engine id that compiled code must carry to run here
     Engine,
     /// Version and engine
@@ -45,11 +48,26 @@ pub struct StateDir {
     /// The agent's state directory
     #[arg(
         long = "state-dir",
+        global = true,
         value_name = "DIR",
         env = "SKERRY_STATE_DIR",
         default_value = "/var/lib/skerry/agent"
     )]
     pub state_dir: PathBuf,
+}
+
+/// Where the agent is asked.
+#[derive(Debug, Clone, Args)]
+pub struct RunDir {
+    /// The run directory of the agent that is asked
+    #[arg(
+        long = "run-dir",
+        global = true,
+        value_name = "DIR",
+        env = "SKERRY_RUN_DIR",
+        default_value = "/run/skerry/agent"
+    )]
+    pub run_dir: PathBuf,
 }
 
 /// Any failure that has no code of its own.
@@ -61,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => crate::status::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Try(args) => crate::try_cmd::main(args),
         Command::Logs(args) => report(crate::logs::main(args)),
+        Command::Volumes(args) => crate::volumes::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Engine => {
             println!("{}", wasm::native_engine());
             ExitCode::SUCCESS

@@ -9,6 +9,7 @@
 //! | [`try_cmd`] | one artefact in the foreground |
 //! | [`run`] | the agent's loop: performs what the core decides |
 //! | [`status`] | what this board runs, with no hub |
+//! | [`volumes`] | what workloads have stored here, and giving it up |
 //! | [`cli`] | the command line |
 
 pub mod cgroup;
@@ -19,3 +20,4 @@ pub mod run;
 pub mod shim;
 pub mod status;
 pub mod try_cmd;
+pub mod volumes;

@@ -29,6 +29,7 @@ pub(crate) use pidfd::readable;
 pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
 pub(crate) use runtime::lock_patiently;
 pub use runtime::{Exited, RemoveError, Runtime, Settings, StartError, Started, StopError};
+pub(crate) use volume::attached_to;
 
 use contract::Millis;
 

@@ -124,7 +124,8 @@ fn refuse_if_mounted(image: &Path) -> Result<(), MountError> {
 const RELEASE_RETRIES: u32 = 50;
 const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
-fn attached_to(image: &Path) -> Option<String> {
+/// The loop device that has it, while it is mounted.
+pub fn attached_to(image: &Path) -> Option<String> {
     fs::read_dir("/sys/block").ok()?.flatten().find_map(|device| {
         let backing = fs::read_to_string(device.path().join("loop/backing_file")).ok()?;
         let is_it = Path::new(backing.trim_end_matches('\n')) == image;

@@ -84,7 +84,8 @@ fn find(log_dir: &Path, wanted: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn names(wanted: &str, id: &InstanceId) -> bool {
+/// Whether this is what somebody means who writes as much as is enough.
+pub(crate) fn names(wanted: &str, id: &InstanceId) -> bool {
     let (full, key) = (id.to_string(), id.workload.to_string());
     let without_namespace = format!("{}/{}", id.workload.name, id.slot);
     [full.as_str(), &key, &without_namespace, id.workload.name.as_str()].contains(&wanted)

@@ -11,10 +11,12 @@
 //! is in the kernel before the guest goes on, so nothing is lost when its process is killed.
 //!
 //! Two runs are kept, two segments each: an instance never holds more than its limit, whatever it says.
+//! Of instances that are gone from the board, the logs of the last few stay for a while.
 
 mod command;
 mod follow;
 mod format;
+mod gone;
 mod read;
 mod write;
 
@@ -24,9 +26,11 @@ use std::path::{Path, PathBuf};
 
 use contract::RunId;
 
+pub(crate) use command::names;
 pub use command::{LogsArgs, main};
 pub use follow::Follow;
 pub use format::{Origin, Record};
+pub use gone::forget_gone;
 pub use read::{Query, read};
 pub use write::LogWriter;
 

@@ -24,6 +24,7 @@ use super::notes::Notes;
 use super::persist::{PersistThread, Persisted};
 use super::serve::{ServeConfig, serve};
 use crate::instance::{Exited, Runtime, StartError};
+use crate::volumes;
 
 /// A fetch that brings nothing ends after `SILENCE`; one that trickles ends here and resumes.
 const FETCH_DEADLINE: Duration = Duration::from_secs(30 * 60);
@@ -65,6 +66,7 @@ pub struct Inputs {
 impl Driver {
     pub async fn run(mut self, mut inputs: Inputs, first: Event) -> anyhow::Result<()> {
         self.step(first);
+        self.forget_logs();
         loop {
             let wake =
                 self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
@@ -203,7 +205,12 @@ impl Driver {
                     runtime.remove(&instance, run).await.map_or_else(fault, |()| Outcome::Done)
                 })
             }
-            Op::NoteRestarts { instance, note } => done(self.notes.write(&instance, note.as_ref())),
+            Op::NoteRestarts { instance, note } => {
+                if note.is_none() {
+                    self.forget_logs();
+                }
+                done(self.notes.write(&instance, note.as_ref()))
+            }
             Op::Serve(command) => self.serve(id, command),
             Op::KeepArtifacts(keep) => {
                 self.artifacts.keep(&keep);
@@ -252,7 +259,18 @@ impl Driver {
     }
 
     fn status(&self) -> LocalStatus {
-        LocalStatus { agent: self.core.status(now()), store_waits: self.store_waits.clone() }
+        let agent = self.core.status(now());
+        let mut kept_volumes = volumes::all(&self.runtime.settings().places);
+        kept_volumes.retain(|volume| !volumes::is_here(&agent, &volume.instance));
+        LocalStatus { agent, store_waits: self.store_waits.clone(), kept_volumes }
+    }
+
+    /// An instance is gone: what it and others before it said has an end.
+    fn forget_logs(&self) {
+        let (agent, logs) = (self.core.status(now()), self.serve.logs.clone());
+        tokio::task::spawn_blocking(move || {
+            crate::logs::forget_gone(&logs, |id| volumes::is_here(&agent, id))
+        });
     }
 
     /// Tells the hub that the board's agent goes, if that is quick; workloads run on.
@@ -275,6 +293,8 @@ pub struct LocalStatus {
     pub agent: agent_core::StatusView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_waits: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_volumes: Vec<volumes::Volume>,
 }
 
 fn fault(why: impl std::error::Error + Send + Sync + 'static) -> Outcome {

@@ -3,17 +3,19 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_core::{SessionView, StatusView};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use contract::quantity::Bytes;
 use contract::status::{InstanceState, InstanceStatus};
 use serde::Deserialize;
 
 use crate::instance::Places;
+use crate::volumes::Volume;
 
 /// More than the largest board's status: 500 workloads × 2 KiB.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -22,9 +24,8 @@ const EXIT_NOT_RUNNING: u8 = 3;
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The run directory of the agent that is asked
-    #[arg(long, env = "SKERRY_RUN_DIR", default_value = "/run/skerry/agent", value_name = "DIR")]
-    run_dir: PathBuf,
+    #[command(flatten)]
+    place: crate::cli::RunDir,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -42,15 +43,16 @@ struct Answer {
     agent: StatusView,
     #[serde(default)]
     store_waits: Option<String>,
+    #[serde(default)]
+    kept_volumes: Vec<Volume>,
 }
 
 pub fn main(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let socket = args.run_dir.join("agent.sock");
-    let text = match ask(&socket) {
+    let text = match ask(&args.place.run_dir) {
         Ok(text) => text,
         Err(why) => {
-            eprintln!("edge-agent: no agent answers at {} ({why})", socket.display());
-            orphans(&args.run_dir)?;
+            eprintln!("edge-agent: {why}");
+            orphans(&args.place.run_dir)?;
             return Ok(ExitCode::from(EXIT_NOT_RUNNING));
         }
     };
@@ -58,22 +60,33 @@ pub fn main(args: StatusArgs) -> anyhow::Result<ExitCode> {
         print!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
-    let answer: Answer = serde_json::from_str(&text)
-        .context("the agent's answer cannot be read: is it of another version?")?;
-    print(&answer);
+    print(&read(&text)?);
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(socket: &std::path::Path) -> std::io::Result<String> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut text = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
-    if text.is_empty() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }
+/// What the agent of that run directory says of itself.
+pub fn agent_of(run_dir: &Path) -> anyhow::Result<StatusView> {
+    Ok(read(&ask(run_dir)?)?.agent)
+}
+
+fn read(text: &str) -> anyhow::Result<Answer> {
+    serde_json::from_str(text).context("the agent's answer cannot be read: is it of another version?")
+}
+
+fn ask(run_dir: &Path) -> anyhow::Result<String> {
+    let socket = run_dir.join("agent.sock");
+    let answer = || -> std::io::Result<String> {
+        let stream = UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut text = String::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
+        if text.is_empty() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }
+    };
+    answer().map_err(|why| anyhow::anyhow!("no agent answers at {} ({why})", socket.display()))
 }
 
 /// Without an agent the run directory still tells what was started.
-fn orphans(run_dir: &std::path::Path) -> anyhow::Result<()> {
+fn orphans(run_dir: &Path) -> anyhow::Result<()> {
     let places = Places::new(run_dir, run_dir);
     for (instance, run) in places.runs()? {
         let shim = places.run(&instance, run).read_shim().ok().flatten();
@@ -112,6 +125,14 @@ fn print(answer: &Answer) {
     }
     if let Some(waits) = &answer.store_waits {
         println!("Store       waits: {waits}");
+    }
+    if !answer.kept_volumes.is_empty() {
+        let bytes = answer.kept_volumes.iter().map(|v| v.size_bytes).sum();
+        let count = answer.kept_volumes.len();
+        println!(
+            "Kept        {count} volumes of workloads that are gone ({}): edge-agent volumes",
+            Bytes(bytes)
+        );
     }
     if core.workloads.is_empty() {
         println!("\nNo workloads.");
