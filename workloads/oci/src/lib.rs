@@ -1,0 +1,26 @@
+//! Containers for both sides: how an image is named, kept and unpacked, and how a board runs it.
+//!
+//! | | |
+//! |---|---|
+//! | [`reference`] | how people name an image |
+//! | `image` | manifests, configurations, platforms |
+//! | `archive` | images in files: OCI layouts and `docker save` |
+//! | `store` | content by digest, and what may be deleted |
+//! | `layer` | layers as directories for overlayfs |
+//!
+//! Without features there are only references; `image` adds the rest.
+
+#[cfg(feature = "image")]
+pub mod archive;
+#[cfg(feature = "image")]
+pub mod image;
+#[cfg(feature = "image")]
+pub mod layer;
+pub mod reference;
+#[cfg(feature = "image")]
+pub mod store;
+#[cfg(feature = "image")]
+mod tar;
+
+pub use contract::Digest;
+pub use reference::Reference;
