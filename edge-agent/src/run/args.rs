@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use contract::AgentId;
+use contract::label::{self, LabelError};
 
 /// Runs the agent: starts the last-known-good work at once, then looks for the hub.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,13 +71,9 @@ impl FromStr for Label {
 
     fn from_str(text: &str) -> Result<Label, String> {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not key=value"))?;
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-        if key.is_empty() || key.len() > 63 || !key.chars().all(legal) {
-            return Err(format!("'{key}' is not a label's key: 1 to 63 of letters, digits and - _ . /"));
-        }
-        if value.len() > 255 || value.chars().any(char::is_control) {
-            return Err(format!("the value of label '{key}' is too long, or holds control characters"));
-        }
+        let refused = |why: LabelError| format!("'{text}': {why}");
+        label::check_key(key).map_err(refused)?;
+        label::check_value(value).map_err(refused)?;
         Ok(Label(key.to_string(), value.to_string()))
     }
 }
