@@ -79,8 +79,8 @@ fn detail(problem: &Problem, workload: Option<&WorkloadKey>) -> Detail {
 /// The core knows fields, not lines.
 fn refused(code: Code, errors: Vec<Refusal>, objects: &[Object]) -> ApiError {
     let message = match errors.as_slice() {
-        [one] => one.reason.clone(),
-        many => format!("{} reasons; nothing was changed", many.len()),
+        [_] => "1 mistake; nothing was changed".to_string(),
+        many => format!("{} mistakes; nothing was changed", many.len()),
     };
     let details = errors.into_iter().map(|refusal| locate(refusal, objects)).collect();
     ApiError::new(code, message).with_details(details)

@@ -64,7 +64,7 @@ pub fn apply(client: Client, args: &ApplyArgs) -> Done {
     let prune = args.selector.clone().filter(|_| args.prune);
     let path =
         format!("/v1/apply{}", query(&[("dryRun", args.dry_run.then(|| "true".into())), ("prune", prune)]));
-    let answer: Answer = client.post(&path, "application/yaml", manifests.text.as_bytes())?;
+    let answer: Answer = client.post_manifests(&path, &manifests)?;
     if args.output.is_some() {
         println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
         return Ok(());
@@ -123,7 +123,7 @@ pub struct DiffArgs {
 
 pub fn diff(client: &Client, args: &DiffArgs) -> Done {
     let manifests = files::read(&args.files)?;
-    let diffs: Diffs = client.post("/v1/diff", "application/yaml", manifests.text.as_bytes())?;
+    let diffs: Diffs = client.post_manifests("/v1/diff", &manifests)?;
     let mut differs = false;
     for item in diffs.items.iter().filter(|item| item.change != ChangeKind::Unchanged) {
         differs = true;

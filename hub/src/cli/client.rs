@@ -10,6 +10,7 @@ use ureq::http::Response;
 
 use super::context::Context;
 use super::exit::{Code, Done, Failure};
+use super::files::Manifests;
 use crate::api::error::{Code as ApiCode, Detail, ErrorBody};
 
 /// A list of 10,000 workloads of 4 KiB.
@@ -49,6 +50,17 @@ impl Client {
         self.read(request.header("content-type", content_type).send(body))
     }
 
+    /// As `post`; what is wrong is told with the file and the line it is in.
+    pub fn post_manifests<T: DeserializeOwned>(&self, path: &str, manifests: &Manifests) -> Done<T> {
+        let request = self.http.post(self.url(path)).header("authorization", self.bearer()?);
+        let sent = request.header("content-type", "application/yaml").send(manifests.text.as_bytes());
+        let response = self.checked_at(sent, &|detail| {
+            let (file, line) = manifests.place(detail.line?);
+            Some(format!("{file}:{line}{}", detail.column.map(|n| format!(":{n}")).unwrap_or_default()))
+        });
+        read(response?)
+    }
+
     /// Streams the file: a module may be larger than one wants in memory.
     pub fn upload<T: DeserializeOwned>(&self, path: &str, file: &std::fs::File) -> Done<T> {
         let request = self.streams.post(self.url(path)).header("authorization", self.bearer()?);
@@ -74,16 +86,21 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(&self, sent: Result<Response<Body>, ureq::Error>) -> Done<T> {
-        let text = text_of(self.checked(sent)?)?;
-        serde_json::from_str(&text).map_err(|why| {
-            Failure::new(
-                Code::Internal,
-                format!("the hub's answer cannot be read ({why}): is it of another version?"),
-            )
-        })
+        read(self.checked(sent)?)
     }
 
     fn checked(&self, sent: Result<Response<Body>, ureq::Error>) -> Done<Response<Body>> {
+        self.checked_at(sent, &|detail| {
+            let numbers = [detail.line, detail.column].into_iter().flatten();
+            Some(numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(":"))
+        })
+    }
+
+    fn checked_at(
+        &self,
+        sent: Result<Response<Body>, ureq::Error>,
+        place: &Place<'_>,
+    ) -> Done<Response<Body>> {
         let response = sent.map_err(|why| self.unreachable(&why))?;
         if response.status().is_success() {
             return Ok(response);
@@ -91,9 +108,10 @@ impl Client {
         let status = response.status();
         let text = text_of(response)?;
         match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) => {
-                Err(Failure::new(code(body.error.code), told(&body.error.message, &body.error.details)))
-            }
+            Ok(body) => Err(Failure::new(
+                code(body.error.code),
+                told(&body.error.message, &body.error.details, place),
+            )),
             Err(_) => {
                 let text = contract::limits::clip(text.trim());
                 Err(Failure::new(
@@ -116,6 +134,18 @@ impl Client {
     }
 }
 
+/// Where a mistake is, in the words of whoever made it.
+type Place<'a> = dyn Fn(&Detail) -> Option<String> + 'a;
+
+fn read<T: DeserializeOwned>(response: Response<Body>) -> Done<T> {
+    serde_json::from_str(&text_of(response)?).map_err(|why| {
+        Failure::new(
+            Code::Internal,
+            format!("the hub's answer cannot be read ({why}): is it of another version?"),
+        )
+    })
+}
+
 fn text_of(response: Response<Body>) -> Done<String> {
     let mut text = String::new();
     response.into_body().into_reader().take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
@@ -133,16 +163,13 @@ fn code(code: ApiCode) -> Code {
 }
 
 /// The message, then every detail on its own line with where it is.
-fn told(message: &str, details: &[Detail]) -> String {
-    let mut text = message.to_string();
+fn told(message: &str, details: &[Detail], place: &Place<'_>) -> String {
+    // One thing is said once.
+    let alone = matches!(details, [one] if one.reason == message);
+    let mut text = if alone { String::new() } else { message.to_string() };
     for detail in details {
-        text += "\n  ";
-        let at = [detail.line, detail.column]
-            .into_iter()
-            .flatten()
-            .map(|n| n.to_string())
-            .collect::<Vec<_>>()
-            .join(":");
+        text += if alone { "" } else { "\n  " };
+        let at = place(detail).unwrap_or_default();
         for part in [at.as_str(), detail.workload.as_deref().unwrap_or(""), detail.path.as_str()] {
             if !part.is_empty() {
                 text += &format!("{part}: ");
@@ -186,8 +213,8 @@ mod tests {
             ..Detail::default()
         };
         assert_eq!(
-            told("refused", &[detail]),
-            "refused\n  7:3: spec.replica: is not a field (write: replicas)"
+            told("refused", &[detail], &|d| Some(format!("a.yaml:{}", d.line?))),
+            "refused\n  a.yaml:7: spec.replica: is not a field (write: replicas)"
         );
     }
 

@@ -13,24 +13,39 @@ pub struct Manifests {
     /// What is sent: the documents of all files, in order.
     pub text: String,
     pub workloads: Vec<Workload>,
+    /// The line of `text`, from 1, at which each file begins.
+    starts: Vec<(usize, String)>,
 }
 
+impl Manifests {
+    /// The hub counts lines over all that it was sent; people look into files.
+    pub fn place(&self, line: usize) -> (&str, usize) {
+        let file = self.starts.iter().rev().find(|(start, _)| *start <= line);
+        file.map_or(("", line), |(start, name)| (name, line - start + 1))
+    }
+}
+
+const BETWEEN: &str = "\n---\n";
+
 pub fn read(paths: &[PathBuf]) -> Done<Manifests> {
-    let (mut texts, mut workloads, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut text, mut starts, mut workloads, mut problems) =
+        (String::new(), Vec::new(), Vec::new(), Vec::new());
     for path in expand(paths)? {
-        let (name, text) = load(&path)?;
-        match manifest::read(&text, Some(&name)) {
+        let (name, one) = load(&path)?;
+        match manifest::read(&one, Some(&name)) {
             Ok(objects) => {
                 workloads.extend(objects.into_iter().map(|Object::Workload(workload, _)| *workload))
             }
             Err(found) => problems.extend(found),
         }
-        texts.push(text);
+        text += if starts.is_empty() { "" } else { BETWEEN };
+        starts.push((1 + text.matches('\n').count(), name));
+        text += &one;
     }
     if !problems.is_empty() {
         return Err(Failure::new(Code::Invalid, told(&problems)));
     }
-    Ok(Manifests { text: texts.join("\n---\n"), workloads })
+    Ok(Manifests { text, workloads, starts })
 }
 
 fn told(problems: &[Problem]) -> String {
@@ -74,4 +89,28 @@ fn load(path: &Path) -> Done<(String, String)> {
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::new(Code::Invalid, format!("{name} is not UTF-8 text")))?;
     Ok((name, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_all_is_a_line_of_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = |name: &str| {
+            format!(
+                "apiVersion: skerry/v1\nkind: Workload\nmetadata: {{name: {name}}}\nspec: {{image: a:1, replicas: 1}}\n"
+            )
+        };
+        let [a, b] = ["a", "b"].map(|name| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, one(name)).unwrap();
+            path
+        });
+        let both = read(&[a.clone(), b.clone()]).unwrap();
+        let line_of_b = 1 + both.text.lines().position(|line| line.contains("name: b")).unwrap();
+        assert_eq!(both.place(3), (a.to_str().unwrap(), 3));
+        assert_eq!(both.place(line_of_b), (b.to_str().unwrap(), 3));
+    }
 }
