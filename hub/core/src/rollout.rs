@@ -1,6 +1,7 @@
 //! How far is a workload? A target is one (agent, slot); it is steady when a fresh report shows the
 //! present revision healthy, under the newest document.
 
+use contract::quantity::Duration;
 use contract::status::InstanceState;
 use contract::{AgentId, WorkloadKey};
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,10 @@ impl Core {
             _ if instance.healthy => target(TargetState::Steady, ""),
             InstanceState::Backoff { .. } | InstanceState::Failed => target(TargetState::Failing, exit()),
             InstanceState::Waiting { reason } => target(TargetState::Progressing, reason.clone()),
+            InstanceState::Running => {
+                let after = Duration { ms: work.template.run.healthy_after_ms };
+                target(TargetState::Progressing, format!("running, healthy once it has run for {after}"))
+            }
             state => target(TargetState::Progressing, state.name()),
         }
     }
