@@ -135,11 +135,12 @@ fn logs_come_in_lines_large_ones_by_ticket_and_refusals_by_name() {
     assert_eq!(events.last().unwrap().event, "end");
 
     let events = lines(Logs::Refuse("no such run".into()));
-    assert_eq!((events[0].event.as_str(), &events[0].data["reason"]), ("error", &"no such run".into()));
+    assert_eq!((events[0].event.as_str(), &events[0].data["sources"]), ("start", &1.into()));
+    assert_eq!((events[1].event.as_str(), &events[1].data["reason"]), ("error", &"no such run".into()));
 
     // It is away now: said at once.
     let events: Vec<_> = client.events("/v1/logs?workload=a", None).collect();
-    assert!(events[0].data["reason"].as_str().unwrap().contains("not online"), "{events:?}");
+    assert!(events[1].data["reason"].as_str().unwrap().contains("not online"), "{events:?}");
     client.send("PUT", "/v1/tickets/0123", &[], Some(b"x")).error(404, "not-found");
     hub.stop();
 }

@@ -54,6 +54,12 @@ pub struct LogsQuery {
     follow: bool,
 }
 
+/// `event: start`: how many instances will speak.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    pub sources: usize,
+}
+
 /// `event: line`
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
@@ -125,6 +131,7 @@ fn sources(core: &Core, now: Now, filter: &InstanceFilter, slot: Option<u32>) ->
 
 /// All at once; the client sees lines in the order in which they arrive.
 async fn merge(app: App, feed: Feed, asked: VecDeque<(Source, LogQuery)>) -> Result<(), Closed> {
+    feed.json("start", &Start { sources: asked.len() }).await?;
     let feed = std::sync::Arc::new(feed);
     let mut all = JoinSet::new();
     for (source, query) in asked {

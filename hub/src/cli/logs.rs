@@ -14,7 +14,7 @@ use super::get;
 use super::kinds;
 use super::sse::Events;
 use super::style::{Color, paint, table};
-use crate::api::logs::{Line, LogError};
+use crate::api::logs::{Line, LogError, Start};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -74,13 +74,17 @@ pub fn logs(client: Client, args: &LogsArgs) -> Done {
         ])
     );
     let events = Events::open(Arc::new(client), path, None, false)?;
-    let (mut shown, mut wrong, mut ended) = (Prefixes::default(), 0, false);
+    let (mut several, mut wrong, mut ended) = (false, 0, false);
     while let Some(event) = events.next() {
         let event = event?;
         match event.name.as_str() {
+            // One instance alone reads as it wrote.
+            "start" => {
+                several = serde_json::from_str::<Start>(&event.data).is_ok_and(|start| start.sources > 1)
+            }
             "line" => {
                 let Ok(line) = serde_json::from_str::<Line>(&event.data) else { continue };
-                show(&mut shown, &line, args.timestamps)?;
+                show(&line, several, args.timestamps)?;
             }
             "error" => {
                 let Ok(error) = serde_json::from_str::<LogError>(&event.data) else { continue };
@@ -118,18 +122,9 @@ fn target(args: &LogsArgs) -> Done<(Option<String>, Option<String>)> {
     Ok((Some(kinds::key(name, args.namespace.as_deref())?.to_string()), None))
 }
 
-/// Lines are prefixed once a second source has spoken: one instance alone reads as it wrote.
-#[derive(Default)]
-struct Prefixes {
-    first: Option<(String, String)>,
-    several: bool,
-}
-
-fn show(shown: &mut Prefixes, line: &Line, timestamps: bool) -> Done {
-    let source = (line.instance.clone(), line.agent.clone());
-    shown.several |= shown.first.get_or_insert_with(|| source.clone()) != &source;
+fn show(line: &Line, several: bool, timestamps: bool) -> Done {
     let mut text = String::new();
-    if shown.several {
+    if several {
         text += &paint(&format!("{} {} | ", line.instance, line.agent), Color::Dim);
     }
     // `<unix ms> <o|e|s> what was said`

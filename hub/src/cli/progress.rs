@@ -14,7 +14,7 @@ use super::client::Client;
 use super::exit::{Code, Done, Failure};
 use super::kinds;
 use super::sse::Events;
-use super::style::{Color, paint};
+use super::style::{Color, columns, fit, paint};
 
 /// A workload that only fails, with nothing under way, for so long is reported as failed: three
 /// starts with their back-off have gone by.
@@ -182,8 +182,9 @@ impl Screen {
             if self.drawn > 0 {
                 let _ = write!(out, "\x1b[{}A", self.drawn);
             }
+            let columns = columns();
             for text in &texts {
-                let _ = writeln!(out, "\r\x1b[2K{text}");
+                let _ = writeln!(out, "\r\x1b[2K{}", fit(text, columns));
             }
             self.drawn = texts.len();
         } else {

@@ -74,6 +74,30 @@ fn visible(cell: &str) -> usize {
     count
 }
 
+/// As much as fits into one line of the terminal: a line that wraps cannot be drawn over.
+pub fn fit(text: &str, columns: usize) -> String {
+    if visible(text) <= columns {
+        return text.to_string();
+    }
+    let (mut fitting, mut room, mut escaped) = (String::new(), columns.saturating_sub(1), false);
+    for c in text.chars() {
+        let takes_room = !escaped && c != '\x1b';
+        escaped = (escaped && c != 'm') || c == '\x1b';
+        if takes_room && room == 0 {
+            continue;
+        }
+        room -= usize::from(takes_room);
+        fitting.push(c);
+    }
+    fitting + "…"
+}
+
+/// Of the terminal that standard output is; no limit elsewhere.
+pub fn columns() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .map_or(usize::MAX, |size| if size.ws_col == 0 { 80 } else { size.ws_col.into() })
+}
+
 /// Two units at most: `3d4h`, `12m5s`, `8s`.
 pub fn age(ms: Millis) -> String {
     let (s, m, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
@@ -118,6 +142,8 @@ mod tests {
         let text = table(&["A", "B"], &rows);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines, ["A       B", "\x1b[32mok\x1b[0m      x", "longer  y"]);
+        assert_eq!(fit("\x1b[32mlong\x1b[0m text", 6), "\x1b[32mlong\x1b[0m …");
+        assert_eq!(fit("short", 5), "short");
         assert_eq!(
             (age(65_000), age(90_000_000), size(1_500_000)),
             ("1m5s".into(), "25h0m".into(), "1.4Mi".into())
