@@ -5,10 +5,14 @@ use contract::message::{EventKind, Presence, Want};
 use contract::time::{Millis, Now};
 
 use crate::core::Core;
-use crate::session::Challenge;
+use crate::session::{Challenge, Twin};
 
 /// How long the known board has to answer when another one claims its id.
 pub const CHALLENGE_MS: Millis = 10_000;
+/// A board that is not greeted says who it is again and again, at least every 15 minutes; one that missed
+/// two and a half times is gone.
+pub const TWIN_SILENT_MS: Millis = 15 * 60_000 * 5 / 2;
+
 impl Core {
     /// Another board under a known id. The known one is asked first, if it is thought to be there.
     pub(crate) fn on_other_board(&mut self, now: Now, id: &AgentId, presence: Presence) {
@@ -41,11 +45,18 @@ impl Core {
         if session.challenge.as_deref().is_some_and(newer) {
             session.challenge = None;
         }
-        if session.duplicate == Some(presence.board) {
+        if session.duplicate.is_some_and(|twin| twin.board == presence.board) {
             session.duplicate = None;
         }
         self.retime(id);
         self.changed_agent(id);
+    }
+
+    pub(crate) fn forget_twin(&mut self, id: &AgentId) {
+        if let Some(session) = self.session_mut(id) {
+            session.duplicate = None;
+            self.changed_agent(id);
+        }
     }
 
     /// The known board answered while another one claimed its id: both live.
@@ -53,7 +64,8 @@ impl Core {
         let Some(session) = self.session_mut(id) else { return };
         let Some(challenge) = session.challenge.take() else { return };
         let (other, known) = (challenge.newcomer.board, session.board);
-        let first = session.duplicate.replace(other) != Some(other);
+        let twin = Twin { board: other, until: now.boot_ms + TWIN_SILENT_MS };
+        let first = session.duplicate.replace(twin).is_none_or(|before| before.board != other);
         self.retime(id);
         self.changed_agent(id);
         if first {

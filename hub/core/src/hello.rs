@@ -38,13 +38,17 @@ impl Core {
         self.out.after(Op::PublishHello { agent: id.clone(), hello: Box::new(hello) });
     }
 
-    /// It reports, and nobody knows it: it was greeted before this hub's store was lost, or it was removed
-    /// while it was thought to be away, and the broker has lost its presence. A report does not say what
-    /// the board is; made to connect anew, it does.
+    /// It reports, and not in the session that is known. Whoever was greeted does not say again who it is;
+    /// and this one was greeted before this hub's store was lost, or before another board took its id over,
+    /// or under a counter that it lost with its store, or it was removed while it was thought to be away. A
+    /// report does not say what a board can do, nor that it lives still (it may come late); made to connect
+    /// anew, it says both.
     pub(crate) fn ask_who_it_is(&mut self, now: Now, id: &AgentId, board: BoardId, epoch: Epoch) {
-        let is_stranger = !self.world.agents.contains_key(id);
-        if is_stranger && self.world.agents.len() < self.config.agents_max && epoch.boots < BOOTS_MAX {
-            self.send_floor(now, id, board, epoch, epoch.boots + 1);
+        let known = self.world.agents.get(id).map(|agent| agent.record.boots);
+        let room = known.is_some() || self.world.agents.len() < self.config.agents_max;
+        let floor = known.unwrap_or(0).max(epoch.boots.saturating_add(1));
+        if room && floor < BOOTS_MAX {
+            self.send_floor(now, id, board, epoch, floor);
         }
     }
 
@@ -103,12 +107,16 @@ impl Core {
         let ask_again = session.ask.is_some_and(|ask| past(ask.retry.at));
         let send_again = session.resend.is_some_and(|retry| past(retry.at));
         let gap = session.gap.is_some_and(|retry| past(retry.at));
+        let twin_silent = session.duplicate.is_some_and(|twin| past(twin.until));
         if challenge_over {
             return self.admit_newcomer(now, id);
         }
         if let Some(ask) = session.ask.as_mut().filter(|_| ask_again) {
             ask.retry = ask.retry.next(ASK_BASE_MS, now, id);
             self.queues.hello(id);
+        }
+        if twin_silent {
+            self.forget_twin(id);
         }
         if overdue {
             self.on_overdue(now, id);

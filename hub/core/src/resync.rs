@@ -38,14 +38,13 @@ impl Core {
         if let Some(reason) = observed::refusal(&report.body) {
             return self.note_rejected(Some(id), reason);
         }
-        self.ask_who_it_is(now, id, report.board, report.epoch);
         if self.begins_unseen_session(id, &report) {
             self.assume_session(now, id, &report);
         }
-        let Some(session) = self.session_mut(id) else { return };
-        if session.board != report.board || session.epoch != report.epoch {
-            return;
-        }
+        let of_session = |s: &&mut Session| s.board == report.board && s.epoch == report.epoch;
+        let Some(session) = self.session_mut(id).filter(of_session) else {
+            return self.ask_who_it_is(now, id, report.board, report.epoch);
+        };
         let was_fresh = session.is_fresh();
         if !session.online {
             let answers = session.probe_at.is_some() && report.nonce == Some(session.nonce);

@@ -48,7 +48,7 @@ pub struct Session {
     pub beat_at: Option<Millis>,
     pub challenge: Option<Box<Challenge>>,
     /// Another live board that claims this id.
-    pub duplicate: Option<BoardId>,
+    pub duplicate: Option<Twin>,
     /// Events taken since the last hello acknowledged any.
     pub unacked: u32,
     pub hello_at: Option<Millis>,
@@ -88,6 +88,14 @@ pub struct Retry {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Challenge {
     pub newcomer: Presence,
+    pub until: Millis,
+}
+
+/// A board that was heard of while another one answered under its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Twin {
+    pub board: BoardId,
+    /// Not heard of again by then, it is gone: its will may have been lost.
     pub until: Millis,
 }
 
@@ -150,7 +158,8 @@ impl Session {
         let resends = self.resend.map(|retry| retry.at);
         let challenged = self.challenge.as_ref().map(|c| c.until);
         let gap = self.gap.map(|retry| retry.at);
-        [asks, resends, self.beat_at, challenged, gap].into_iter().flatten().min()
+        let twin = self.duplicate.map(|twin| twin.until);
+        [asks, resends, self.beat_at, challenged, gap, twin].into_iter().flatten().min()
     }
 }
 

@@ -82,12 +82,6 @@ fn remember<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
     }
 }
 
-impl Broker {
-    pub fn presence_forgotten(&mut self) {
-        self.presence.clear();
-    }
-}
-
 impl World {
     // --- sessions ---
 

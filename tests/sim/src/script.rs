@@ -25,7 +25,6 @@ pub enum Act {
     PowerOn(usize),
     Push,
     Operate,
-    Renew,
 }
 
 #[derive(Default)]
@@ -154,7 +153,6 @@ impl World {
             Act::PowerOn(b) => self.power_on(b),
             Act::Push => self.push_artifacts(),
             Act::Operate => self.operate(),
-            Act::Renew => self.renew(),
         }
     }
 
@@ -455,29 +453,6 @@ impl World {
         let life = self.hub.life;
         self.after(2_500, Ev::BusUp { life });
         self.after(6_000, Ev::Act(Act::Push));
-        if self.plan.duplicates {
-            self.after(240_000, Ev::Act(Act::Renew));
-        }
-    }
-
-    /// Who had twins is started anew once they are gone: a hub that missed the twin's end would go on
-    /// waiting for it.
-    fn renew(&mut self) {
-        self.hub_dies();
-        self.after(1_000, Ev::HubStarts);
-        if !self.plan.broker.embedded {
-            self.broker_dies();
-            self.broker.presence_forgotten();
-            self.after(500, Ev::BrokerStarts);
-        } else {
-            self.broker.presence_forgotten();
-        }
-        for b in 0..self.boards.len() {
-            if self.boards[b].process.is_some() {
-                self.agent_dies(b, true);
-                self.agent_restarts(b);
-            }
-        }
     }
 
     /// Of boards with one id, the one that the hub knows stays.

@@ -71,7 +71,8 @@ impl Board {
     pub fn converse(&mut self, bed: &mut Bed) {
         for _ in 0..100 {
             let mine = |op: &Op| match op {
-                Op::PublishHello { agent, .. } | Op::PublishDesired { agent, .. } => *agent == self.id,
+                Op::PublishHello { agent, hello } => *agent == self.id && hello.board == self.presence.board,
+                Op::PublishDesired { agent, .. } => *agent == self.id,
                 _ => false,
             };
             let Some(n) = bed.ops.iter().position(mine) else { return };

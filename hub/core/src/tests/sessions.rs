@@ -12,6 +12,13 @@ fn state(bed: &Bed, name: &str) -> AgentState {
     bed.core.agent(bed.at(), &id(name)).unwrap().state
 }
 
+/// Another board that was given the same id.
+fn twin_of(a: &Board) -> Board {
+    let mut twin = Board { desired: None, ..a.clone() };
+    (twin.presence.board, twin.presence.epoch.boots) = (BoardId([99; 16]), 50);
+    twin
+}
+
 fn hellos(bed: &mut Bed) -> Vec<Hello> {
     let hello = |op: Op| match op {
         Op::PublishHello { hello, .. } => Some(*hello),
@@ -116,15 +123,14 @@ fn a_board_that_lost_its_store_jumps_above_the_floor() {
 fn two_live_boards_with_one_id_are_shown_and_neither_flaps() {
     let mut bed = Bed::new();
     let mut a = fleet(&mut bed, &["a"]).remove(0);
-    let mut b = a.clone();
-    b.presence.board = BoardId([99; 16]);
-    b.presence.epoch.boots = 50;
+    let b = twin_of(&a);
     bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
     a.converse(&mut bed);
     assert_eq!(state(&bed, "a"), AgentState::Duplicate);
     assert_eq!(bed.durable.agents[&a.id].board, a.presence.board);
     assert_eq!(bed.core.events(None, 10, &Default::default())[0].kind, EventKind::Duplicate);
-    b.full(&mut bed);
+    bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
+    a.converse(&mut bed);
     assert_eq!(hellos(&mut bed), [], "the newcomer is not spoken to");
     bed.pass(60_000);
     assert_eq!(bed.durable.agents[&a.id].board, a.presence.board);
@@ -133,12 +139,63 @@ fn two_live_boards_with_one_id_are_shown_and_neither_flaps() {
 }
 
 #[test]
+fn a_twin_whose_will_was_lost_is_forgotten() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let b = twin_of(&a);
+    for _ in 0..4 {
+        bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
+        a.converse(&mut bed);
+        assert_eq!(state(&bed, "a"), AgentState::Duplicate);
+        bed.pass(15 * 60_000);
+        a.heartbeat(&mut bed, 0);
+    }
+    bed.pass(10 * 60_000);
+    a.heartbeat(&mut bed, 0);
+    assert_eq!(state(&bed, "a"), AgentState::Duplicate);
+    bed.pass(15 * 60_000);
+    a.heartbeat(&mut bed, 0);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    let told = bed.durable.events.values().filter(|e| e.event.kind == EventKind::Duplicate).count();
+    assert_eq!(told, 1, "and it was told once");
+}
+
+/// The known one was silent for a moment: its twin took the id over, and then went away.
+#[test]
+fn the_survivor_of_two_boards_is_heard_without_reconnecting() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    let mut b = twin_of(&a);
+    bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
+    bed.take();
+    bed.pass(crate::duplicate::CHALLENGE_MS);
+    b.converse(&mut bed);
+    assert_eq!(bed.durable.agents[&a.id].board, b.presence.board);
+    bed.take();
+    // Both live: what the first says goes on is enough to see that.
+    let mut living = a.clone();
+    living.heartbeat(&mut bed, 0);
+    living.converse(&mut bed);
+    b.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Duplicate);
+    // Of a board that is gone something may come late; it touches nothing.
+    living.leave(&mut bed);
+    a.heartbeat(&mut bed, 0);
+    bed.pass(60_000);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    b.leave(&mut bed);
+    a.heartbeat(&mut bed, 0);
+    a.converse(&mut bed);
+    assert_eq!(bed.durable.agents[&a.id].board, a.presence.board);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+}
+
+#[test]
 fn a_silent_board_is_replaced_by_the_one_that_took_its_id() {
     let mut bed = Bed::new();
     let a = fleet(&mut bed, &["a"]).remove(0);
-    let mut b = a.clone();
+    let mut b = Board { desired: None, ..a.clone() };
     b.presence.board = BoardId([99; 16]);
-    b.desired = None;
     bed.message(&b.id, FromAgent::Presence(b.presence.clone()));
     bed.take();
     bed.pass(crate::duplicate::CHALLENGE_MS);
@@ -234,6 +291,28 @@ fn a_report_of_a_board_that_nobody_knows_makes_it_introduce_itself() {
     a.converse(&mut bed);
     assert_eq!(state(&bed, "a"), AgentState::Online);
     assert_eq!(bed.durable.agents[&a.id].engines, a.presence.engines);
+}
+
+/// Seed 10274: it lost its store, was greeted under the same number of starts by a hub that had just
+/// started; then the will of its last session before came.
+#[test]
+fn a_will_from_before_the_store_was_lost_does_not_silence_the_board() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    (0..3).for_each(|_| a.reconnect(&mut bed));
+    let before = a.clone();
+    bed.restart();
+    bed.take();
+    a.desired = None;
+    a.presence.epoch.session = 1;
+    a.connect(&mut bed);
+    assert_eq!((state(&bed, "a"), a.presence.epoch.session), (AgentState::Online, 1));
+    before.leave(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Offline);
+    a.heartbeat(&mut bed, 0);
+    a.converse(&mut bed);
+    assert_eq!(state(&bed, "a"), AgentState::Online);
+    assert!(a.presence.epoch.boots > before.presence.epoch.boots);
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl Core {
         }
         let Some(session) = agent.session.as_deref() else { return problems };
         problems.extend(session.hold.map(held));
-        if let Some(other) = session.duplicate {
+        if let Some(other) = session.duplicate.map(|twin| twin.board) {
             problems.push(format!("board {other} uses this id as well; this is board {}", session.board));
         }
         problems.extend(session.refused.as_deref().map(|r| format!("it refused its document: {r}")));
