@@ -25,6 +25,7 @@ pub(crate) struct Reporter {
     seq: u64,
     /// The last report of all: what an acknowledgement is compared with.
     last: Option<(Epoch, u64)>,
+    said: Option<(Epoch, u64)>,
     changed: BTreeSet<WorkloadKey>,
     /// When a full report is due.
     full_at_ms: Option<Millis>,
@@ -44,9 +45,14 @@ enum Due {
 }
 
 impl Reporter {
-    /// Of the last report in this session.
-    pub fn seq(&self) -> u64 {
-        self.seq
+    /// The last report of all under the present counter of starts.
+    pub fn said(&self) -> Option<(Epoch, u64)> {
+        self.said
+    }
+
+    /// A new counter of starts: nothing under it was ever said.
+    pub fn rebase(&mut self) {
+        self.said = None;
     }
 
     /// The status of this workload is another than before.
@@ -162,6 +168,7 @@ impl Core {
         let reporter = &mut self.reporter;
         reporter.seq += 1;
         reporter.last = Some((epoch, reporter.seq));
+        reporter.said = reporter.last;
         reporter.echo = false;
         reporter.sent_ms = now.boot_ms;
         reporter.sent_applied = self.documents.applied;

@@ -226,15 +226,16 @@ impl Core {
         self.reporter.on_hello(now.boot_ms, &hello, again);
     }
 
-    /// The hub knows more of this agent than we ever said: a later start, or more of this very epoch. The
-    /// counter was lost with the store, or the store is an old copy; whatever we said under these
-    /// numbers would pass for old.
+    /// The hub knows more of this agent than this process ever said: a later start, or something of this
+    /// one. The counter was lost with the store, or the store is an old copy; whatever we said under these
+    /// numbers would pass for old, or for what another process said.
     fn known_above(&self, hello: &Hello) -> Option<u64> {
         let acked = &hello.acked;
         let epoch = self.session.epoch()?;
-        let said_more =
-            acked.epoch > epoch || acked.epoch == epoch && acked.observed_seq > self.reporter.seq();
-        let told_more = acked.event_seq > self.spool.last_seq();
+        let heard = (acked.epoch, acked.observed_seq);
+        let ours = acked.epoch.boots == self.me.boots && acked.observed_seq > 0;
+        let said_more = acked.epoch > epoch || ours && self.reporter.said().is_none_or(|said| heard > said);
+        let told_more = acked.event_seq > self.spool.last_sent();
         let floor = hello.epoch_floor.max(acked.epoch.boots).max(acked.event_seq >> 32).max(self.me.boots);
         let above = hello.epoch_floor > self.me.boots || said_more || told_more;
         (above && floor < BOOTS_MAX).then_some(floor)
@@ -247,6 +248,7 @@ impl Core {
         self.out.writes.boots = Some(self.me.boots);
         self.leave();
         self.spool.rebase(self.me.boots);
+        self.reporter.rebase();
         let effect = self.out.emit(Op::Disconnect, Pending::Disconnect);
         self.session.link = Link::Closing { effect };
     }

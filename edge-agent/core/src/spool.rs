@@ -50,9 +50,10 @@ impl Spool {
         self.items.len()
     }
 
-    /// Of the last event, acknowledged or not.
-    pub fn last_seq(&self) -> u64 {
-        self.items.back().map_or(self.boots << 32 | self.base, |item| item.seq)
+    /// Of the last event that was ever sent, acknowledged or not.
+    pub fn last_sent(&self) -> u64 {
+        let sent = self.items.iter().rev().find(|item| item.sent);
+        sent.map_or(self.boots << 32 | self.base, |item| item.seq)
     }
 
     /// A new counter of starts: nothing under it was ever sent.

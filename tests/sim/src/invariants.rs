@@ -371,7 +371,7 @@ impl World {
             let (event, Some(agent)) = (&record.event, &record.agent) else { continue };
             if event.boots == 0 {
                 let lost = event.kind == EventKind::Lost && event.text.contains("never arrived");
-                let excused = self.truth.rewound || self.truth.boards_lost || self.plan.duplicates;
+                let excused = self.truth.rewound || self.plan.duplicates;
                 self.demand(!lost || excused, "f32_events_neither_lost_nor_doubled", || {
                     format!("{agent}: {}", event.text)
                 });
@@ -380,7 +380,7 @@ impl World {
             let taken = self.truth.taken.entry((agent.clone(), event.boots)).or_default();
             *taken += 1;
             let (taken, sent) = (*taken, self.truth.events_of(agent, event.boots));
-            let excused = self.truth.rewound || self.truth.boards_lost || self.plan.duplicates;
+            let excused = self.truth.rewound || self.plan.duplicates;
             self.demand(taken <= sent || excused, "f32_events_neither_lost_nor_doubled", || {
                 format!("{agent}: {taken} events of start {} are kept, {sent} were sent", event.boots)
             });

@@ -98,6 +98,39 @@ fn an_agent_of_whom_more_is_known_than_it_said_begins_anew() {
     assert_eq!(board.disk.boots, epoch.boots + 1);
 }
 
+/// The same, but by the time it got through its session was above the one that the hub knows, and it had
+/// spooled more events than the hub has under these numbers.
+#[test]
+fn numbers_of_a_process_before_the_store_was_lost_are_not_used_again() {
+    for events_only in [false, true] {
+        let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+        let (epoch, seq) = board.last_report.unwrap();
+        let events = board.batches().last().map(|b| b.first_seq + b.events.len() as u64 - 1).unwrap();
+        board.disk = Default::default();
+        board.runs.clear();
+        board.broker = false;
+        board.crash();
+        for n in 0..50 {
+            let topic = format!("agents/press-1/command/c{n}");
+            board.event(Event::Rejected { topic, reason: "is not valid JSON".into() });
+        }
+        board.settle();
+        board.broker = true;
+        board.advance(5000);
+        let again = board.session.unwrap();
+        assert!(again.boots == epoch.boots && again.session > epoch.session, "{again} {epoch}");
+        let mut hello = hello(again, 2);
+        hello.acked.event_seq = events;
+        if !events_only {
+            (hello.acked.epoch, hello.acked.observed_seq, hello.acked.event_seq) = (epoch, seq, 0);
+        }
+        let told = board.batches().len();
+        board.hello(hello);
+        assert_eq!(board.batches().len(), told, "nothing is told under these numbers");
+        assert_eq!(board.session, Some(Epoch { boots: epoch.boots + 1, session: 1 }));
+    }
+}
+
 #[test]
 fn a_hello_for_another_board_or_session_is_ignored() {
     let mut board = Board::new();
