@@ -1,11 +1,14 @@
 //! Does a healed world come to rest where it should? Every board runs exactly what the hub's documents
 //! say (or its good revision, with the rejection to be seen), and the hub shows it as it is.
 
-use contract::InstanceId;
+use std::collections::BTreeSet;
+
 use contract::run::Assignment;
 use contract::spec::RestartPolicy;
 use contract::time::Millis;
+use contract::{InstanceId, RevisionId, WorkloadKey};
 use hub_core::api::Request;
+use hub_core::record::WorkloadRecord;
 use hub_core::view::{AgentState, AgentView, InstanceFilter, InstanceView};
 
 use crate::runtime::Behaviour;
@@ -280,13 +283,20 @@ impl World {
         }
     }
 
+    /// Of what does not run and run on, nothing is left: also not where an earlier revision stands in for
+    /// a present one that waits (for a label that its board has not, say).
     fn clear_unsteady(&mut self) {
-        let works: Vec<_> = self.hub.disk.workloads.iter().map(|(k, r)| (k.clone(), r.image)).collect();
-        let good = |image: &contract::Digest| {
-            use Behaviour::{Good, Slow, Stubborn};
-            matches!(self.operator.behaviour(image), Good | Slow | Stubborn)
+        use Behaviour::{Good, Slow, Stubborn};
+        let good =
+            |image: &contract::Digest| matches!(self.operator.behaviour(image), Good | Slow | Stubborn);
+        let steady = |(key, record): &(&WorkloadKey, &WorkloadRecord)| {
+            let placed = self.hub.disk.placements.iter().filter(|((k, _), _)| k == *key);
+            let placed: BTreeSet<RevisionId> = placed.map(|(_, placement)| placement.revision).collect();
+            let mut earlier = record.revisions.iter().filter(|r| placed.contains(&r.revision));
+            good(&record.image) && earlier.all(|r| good(&r.image))
         };
-        let keys: Vec<_> = works.iter().filter(|(_, image)| !good(image)).map(|(k, _)| k.clone()).collect();
+        let works = self.hub.disk.workloads.iter();
+        let keys: Vec<_> = works.filter(|work| !steady(work)).map(|(key, _)| key.clone()).collect();
         let first = script::workload(0, 0, 99);
         self.request(Request::Delete { keys, if_version: None });
         self.request(script::apply(vec![first]));
