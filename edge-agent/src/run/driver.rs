@@ -30,6 +30,8 @@ use crate::volumes;
 const FETCH_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// How long the farewell to the broker may hold up a stop.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// When what only a start needs has been done, the first session included where there is a hub.
+const STARTED: Duration = Duration::from_secs(1);
 /// Left when the store is broken: a supervisor starts us anew, the shims live on.
 pub const EXIT_STORE: i32 = 70;
 
@@ -67,6 +69,7 @@ impl Driver {
     pub async fn run(mut self, mut inputs: Inputs, first: Event) -> anyhow::Result<()> {
         self.step(first);
         self.forget_logs();
+        let mut started = std::pin::pin!(tokio::time::sleep(STARTED));
         loop {
             let wake =
                 self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
@@ -84,6 +87,7 @@ impl Driver {
                 Some(reply) = inputs.replies.recv(), if self.link.has_room() => self.link.reply(reply),
                 visitor = inputs.socket.accept() => local::answer(visitor, &self.status()),
                 () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
+                () = &mut started, if !started.is_elapsed() => super::frugal::give_back(),
                 _ = inputs.stop.recv() => break,
                 _ = inputs.interrupt.recv() => break,
             }

@@ -6,6 +6,7 @@ mod board;
 mod driver;
 mod facts;
 mod fetch;
+mod frugal;
 mod gate;
 mod http;
 mod link;
@@ -58,6 +59,7 @@ pub fn main(args: RunArgs) -> ExitCode {
 }
 
 fn start(args: RunArgs) -> anyhow::Result<()> {
+    frugal::one_heap();
     let agent = args::agent_id(&args.id).map_err(anyhow::Error::msg)?;
     let endpoint = Endpoint::parse(&args.broker, false).context("--broker")?;
     let hub_key = read_key(&args.hub_key).context("--hub-key")?;
@@ -77,7 +79,8 @@ fn start(args: RunArgs) -> anyhow::Result<()> {
         hub_key,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, run(args, board, lock, tree, link))
+    // In a box: handed on by value, each hand would take its size from the stack for good.
+    LocalSet::new().block_on(&runtime, Box::pin(run(args, board, lock, tree, link)))
 }
 
 /// Within the runtime: everything from here on may wait.
@@ -121,7 +124,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         stop: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
     };
-    driver.run(inputs, Event::Boot(Box::new(facts))).await
+    Box::pin(driver.run(inputs, Event::Boot(Box::new(facts)))).await
 }
 
 fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
