@@ -64,7 +64,7 @@ pub struct TryArgs {
     #[arg(long)]
     pub keep: bool,
     /// The hub program that compiles .wasm and .wat [default: `hub` beside this program, or in PATH]
-    #[arg(long, value_name = "PATH", env = "SKERRY_HUB")]
+    #[arg(long, value_name = "PATH", env = "SKERRY_HUB_PROGRAM")]
     pub hub: Option<PathBuf>,
     /// Go on without the limit of a cgroup controller that this kernel lacks: memory, cpu or pids
     #[arg(long, value_name = "CONTROLLER")]

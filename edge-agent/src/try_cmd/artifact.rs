@@ -85,7 +85,9 @@ fn compile(bytes: &[u8], path: &Path, cache: &Path, kept: &Path, hub: Option<&Pa
         let _ = fs::remove_file(&output);
         let said = String::from_utf8_lossy(&result.stderr);
         let said = said.trim().replace(&*input.to_string_lossy(), &path.to_string_lossy());
-        bail!("{} cannot be compiled: {said}", path.display());
+        let frame = format!("hub: {} was not compiled: ", path.display());
+        let why = said.strip_prefix(&frame).or(said.strip_prefix("hub: ")).unwrap_or(&said);
+        bail!("{} cannot be compiled: {why}", path.display());
     }
     fs::rename(&output, kept).with_context(|| kept.display().to_string())
 }

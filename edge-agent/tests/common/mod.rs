@@ -64,7 +64,7 @@ fn compile_command(source: &Path, out: &Path) -> Command {
 /// depend on either: cargo would unite their features with its own.
 fn hub() -> PathBuf {
     let beside = |name: &str| Path::new(EXE).with_file_name(name);
-    let named = std::env::var_os("SKERRY_HUB").map(PathBuf::from);
+    let named = std::env::var_os("SKERRY_HUB_PROGRAM").map(PathBuf::from);
     [named, Some(beside("hub")), Some(beside("wasm-compile"))]
         .into_iter()
         .flatten()
