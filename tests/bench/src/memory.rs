@@ -24,6 +24,7 @@ pub fn measure(figures: &mut Figures) {
     settle();
     let agent = memory(idle.boards[0].process.pid());
     figures.add("memory.agent.0.pss", agent.pss);
+    figures.add("memory.agent.0.rss", agent.rss);
     figures.add("memory.agent.0.dirty", agent.dirty);
     idle.finish();
 
@@ -49,6 +50,7 @@ fn at(figures: &mut Figures, fleet: &Fleet, count: usize) {
     assert_eq!(shims.len(), count, "so many shims");
     let mean = |of: fn(&Memory) -> f64| shims.iter().map(of).sum::<f64>() / count as f64;
     figures.add(&format!("memory.agent.{count}.pss"), agent.pss);
+    figures.add(&format!("memory.agent.{count}.rss"), agent.rss);
     figures.add(&format!("memory.agent.{count}.dirty"), agent.dirty);
     figures.add(&format!("memory.shim.{count}.pss"), mean(|m| m.pss));
     figures.add(&format!("memory.shim.{count}.dirty"), mean(|m| m.dirty));
