@@ -47,6 +47,26 @@ fn a_volume_outlives_its_workload_until_somebody_gives_it_up() {
     fleet.finish();
 }
 
+/// F23: what was said is bounded on a board whose work changes for years.
+#[test]
+fn f23_logs_of_deleted_workloads_have_an_end() {
+    const KEPT: usize = 16;
+    let fleet = Fleet::start(1);
+    fleet.hub.push("hello");
+    let names: Vec<String> = (0..KEPT + 4).map(|n| format!("brief-{n}")).collect();
+    let spec = "  args: [--every, \"60000\"]\n  resources: {cpu: 20m, memory: 16Mi}";
+    let all: Vec<String> = names.iter().map(|name| e2e::manifest(name, "hello", spec)).collect();
+    fleet.hub.apply(&all.join("---\n"));
+    names.iter().for_each(|name| fleet.steady(name));
+    let board = &fleet.boards[0];
+    let heard = || names.iter().filter(|name| board.log_bytes(name) > 0).count();
+    assert_eq!(heard(), KEPT + 4);
+    names.iter().skip(1).for_each(|name| fleet.hub.delete(&format!("/v1/workloads/default/{name}")));
+    until("the logs of the last that went are kept", || heard() == 1 + KEPT);
+    assert!(board.log_bytes("brief-0") > 0, "what is here keeps its log");
+    fleet.finish();
+}
+
 #[test]
 fn a_board_may_be_called_operator() {
     let mut fleet = Fleet::start(0);
