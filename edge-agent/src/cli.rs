@@ -74,7 +74,12 @@ pub struct RunDir {
 const FAILURE: u8 = 1;
 
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Run(_) | Command::Try(_)) {
+        // `edge-agent status | head` is no error. SAFETY: before any thread, and no handler is replaced.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    match command {
         Command::Run(args) => crate::run::main(*args),
         Command::Status(args) => crate::status::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Try(args) => crate::try_cmd::main(args),

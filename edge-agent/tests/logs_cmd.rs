@@ -77,3 +77,12 @@ async fn following_goes_on_over_a_restart() {
     agent.remove(&id, run_id(2)).await.unwrap();
     board.assert_nothing_left();
 }
+
+#[test]
+fn a_reader_who_leaves_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(EXE).arg("version").stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!((signal, output.stderr.as_slice()), (Some(13), &b""[..]));
+}

@@ -45,9 +45,9 @@ pub fn main(args: LogsArgs) -> anyhow::Result<()> {
     let query = Query { tail: args.tail, since_unix_ms };
     let past = read(&dir, run, &query).with_context(|| dir.display().to_string())?;
     let mut out = io::stdout().lock();
-    ignore_closed_pipe(show(&mut out, &past, args.timestamps))?;
+    show(&mut out, &past, args.timestamps)?;
     match follow {
-        Some(follow) => ignore_closed_pipe(go_on(follow, &mut out, args.timestamps)),
+        Some(follow) => Ok(go_on(follow, &mut out, args.timestamps)?),
         None => Ok(()),
     }
 }
@@ -113,14 +113,6 @@ fn show(out: &mut impl Write, records: &[Record], timestamps: bool) -> io::Resul
         writeln!(out, "{}", record.text)?;
     }
     out.flush()
-}
-
-/// `edge-agent logs … | head` is no error.
-fn ignore_closed_pipe(result: io::Result<()>) -> anyhow::Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 /// `2026-11-20T11:38:51.123Z`, by Howard Hinnant's days-to-civil.

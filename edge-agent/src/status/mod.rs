@@ -129,8 +129,9 @@ fn print(answer: &Answer) {
     if !answer.kept_volumes.is_empty() {
         let bytes = answer.kept_volumes.iter().map(|v| v.size_bytes).sum();
         let count = answer.kept_volumes.len();
+        let volumes = if count == 1 { "volume" } else { "volumes" };
         println!(
-            "Kept        {count} volumes of workloads that are gone ({}): edge-agent volumes",
+            "Kept        {count} {volumes} of workloads that are gone ({}): edge-agent volumes",
             Bytes(bytes)
         );
     }
