@@ -83,8 +83,15 @@ pub struct WorkloadRecord {
     pub good: Option<Assignment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<(RevisionId, Attempt)>,
+    /// In how many boots of the board the candidate was started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trials: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// How often an instance was started lately, and when it may start again.
@@ -94,6 +101,9 @@ pub struct RestartNote {
     pub attempt: Attempt,
     /// `Assignment::restarts` it was started under.
     pub generation: u64,
+    /// It was started since the board booted: the note is not of a run that the boot found ended.
+    #[serde(default)]
+    pub started: bool,
     /// Starts after the first, since the revision was assigned: for people.
     pub restarts: u32,
     /// Ends in a row without a minute of health: the back-off counts these.

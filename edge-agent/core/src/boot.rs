@@ -20,6 +20,7 @@ use crate::fetch::Artifacts;
 use crate::instance::{Instance, Phase, Retry, Run, brief_exit};
 use crate::outbox::Pending;
 use crate::restart;
+use crate::trial;
 
 impl Core {
     pub(crate) fn on_boot(&mut self, now: Now, facts: BootFacts) {
@@ -39,7 +40,8 @@ impl Core {
         // still never given twice.
         let boots = found.iter().map(|f| f.run.boots).max().unwrap_or(0).max(boots).saturating_add(1);
         self.features = presence.features.clone();
-        self.me = Me { agent, board, presence, boots, runs: 0 };
+        self.me = Me { agent, board, presence, boots, started_ms: now.boot_ms, runs: 0 };
+        let tried = trial::tried(&restarts);
         self.artifacts = Artifacts::with(artifacts);
         self.spool.rebase(boots);
         self.out.writes.boots = Some(boots);
@@ -64,6 +66,7 @@ impl Core {
         self.on_found(now, found, &restarts);
         self.retarget_all(now);
         self.take_notes(restarts);
+        self.recall_trials(&tried);
         self.date_candidates();
     }
 
@@ -204,5 +207,6 @@ impl Me {
 /// The note of an instance that was found running without one (its board kept no `/run`, or it was
 /// started by an agent that had no time to write it).
 pub(crate) fn note_of(run: &Run) -> Option<RestartNote> {
-    run.assignment.as_ref().map(|assignment| restart::at_start(None, assignment))
+    let note = |a: &Arc<Assignment>| RestartNote { started: false, ..restart::at_start(None, a) };
+    run.assignment.as_ref().map(note)
 }

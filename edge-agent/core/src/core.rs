@@ -1,7 +1,7 @@
 //! The loop: one event in, the whole picture looked at once, effects out.
 //!
 //! ```text
-//! event ─▶ on_<event> ─▶ ripen ─▶ judge ─▶ fetch ─▶ reconcile ─▶ perform ─▶ persist ─▶ connect ─▶ report
+//! event ─▶ on_<event> ─▶ ripen, count ─▶ judge ─▶ fetch ─▶ reconcile ─▶ perform ─▶ persist ─▶ connect ─▶ report
 //!          (take it in)  (health) (good?)           (the plan)                          (what is told)
 //! ```
 //!
@@ -53,6 +53,8 @@ pub(crate) struct Me {
     pub board: BoardId,
     pub presence: Presence,
     pub boots: u64,
+    /// When this process began.
+    pub started_ms: Millis,
     /// Runs started under `boots`.
     pub runs: u64,
 }
@@ -73,7 +75,14 @@ impl Me {
             labels: BTreeMap::new(),
             capacity: Capacity::default(),
         };
-        Me { agent: "nobody".parse().expect("a legal name"), board, presence, boots: 0, runs: 0 }
+        Me {
+            agent: "nobody".parse().expect("a legal name"),
+            board,
+            presence,
+            boots: 0,
+            started_ms: 0,
+            runs: 0,
+        }
     }
 }
 
@@ -136,6 +145,7 @@ impl Core {
             return;
         }
         self.ripen(now);
+        self.count_trials();
         self.judge(now);
         self.fetch_needed(now);
         self.pursue(now);

@@ -180,7 +180,7 @@ impl Core {
             let record = known.map_or(&mut fresh, |workload| &mut workload.record);
             let candidate = record.candidate_under(assignment);
             if record.candidate != candidate {
-                record.candidate = candidate;
+                record.name_candidate(candidate);
                 self.out.writes.records.insert(key.clone(), Some(record.to_durable()));
             }
         }
@@ -199,6 +199,7 @@ impl Core {
         if let Some(writing) = self.documents.writing.as_mut().filter(|_| carries) {
             writing.persist = Some(id);
         }
+        self.trials_left(id);
         if boots {
             self.session.boots_persist = Some(id);
         }
@@ -208,6 +209,7 @@ impl Core {
         if self.session.boots_persist == Some(id) {
             self.session.boots_persist = None;
         }
+        self.trials_durable(id);
         let Some(writing) = self.documents.writing.take_if(|w| w.persist == Some(id)) else { return };
         self.apply_document(now, writing.head, *writing.document);
         if let Some(next) = self.documents.next.take() {
@@ -246,7 +248,7 @@ impl Core {
         // What became good while the document was written may have named an older candidate.
         let write = workload.record.candidate != candidate && !fresh;
         workload.stored |= candidate.is_some();
-        workload.record.candidate = candidate;
+        workload.record.name_candidate(candidate);
         if write {
             self.write_record(&key);
         }

@@ -2,7 +2,7 @@
 //!
 //! `api` is the seam, `core` the loop. `desired` takes documents in, `record` says which revision of
 //! a workload is trusted, `reconcile` compares what should be with what is, `perform` turns the
-//! plan into effects, `instance` and `restart` hold one instance's life. `session`, `report`,
+//! plan into effects, `instance` and `restart` hold one instance's life, `trial` a candidate's. `session`, `report`,
 //! `spool` and `command` talk to the hub. `wake` says when to look again.
 
 pub mod api;
@@ -22,6 +22,7 @@ mod restart;
 mod session;
 mod spool;
 mod status;
+mod trial;
 mod wake;
 
 pub use crate::config::CoreConfig;

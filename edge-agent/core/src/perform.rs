@@ -52,12 +52,15 @@ impl Core {
 
     fn wanted<'a>(&'a self, workload: &'a Workload, target: &'a Target) -> Wanted<'a> {
         let assignment = runnable(target, &self.artifacts);
+        let on_trial = assignment.revision == target.assignment.revision;
+        let (base, max) = (self.config.restart_base_ms, self.config.restart_max_ms);
         let trusted = workload.record.good.as_ref().filter(|_| target.role == Role::Candidate);
         Wanted {
             assignment,
             unsupported: target.lacks.as_deref(),
             artifact: self.availability(assignment),
             trusted: trusted.map(|good| good.revision),
+            hold: workload.trial_wait(self.me.started_ms, base, max).filter(|_| on_trial),
         }
     }
 

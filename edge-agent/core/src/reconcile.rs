@@ -37,6 +37,8 @@ pub struct Wanted<'a> {
     pub artifact: Availability,
     /// The good revision, while `assignment` is a candidate that is tried beside it.
     pub trusted: Option<RevisionId>,
+    /// What a start waits for besides.
+    pub hold: Option<Wait>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub enum Wait {
     Slot(u32),
     /// No verified document says whether this may be stopped.
     Unverified,
+    /// That this boot is one in which the candidate was tried, is not durable yet.
+    Trial,
 }
 
 impl Wait {
@@ -119,6 +123,7 @@ impl Wait {
             }
             Wait::Turn => "other instances go first".into(),
             Wait::Slot(slot) => format!("slot {slot} is replaced first"),
+            Wait::Trial => "its trial is written down first".into(),
             Wait::Unverified => "no verified document is here yet".into(),
         }
     }
@@ -249,7 +254,7 @@ fn other_run(
         Phase::Starting | Phase::Stopping if due => Bucket::Stop(id),
         Phase::Starting | Phase::Stopping => Bucket::Held(id, retry("stopping")),
         Phase::Running if keeper.is_some() => Bucket::Stop(id),
-        Phase::Running => outdated(wanted, id, run, verified, turns, slot),
+        Phase::Running => outdated(wanted, id, run, verified, turns, slot, now),
     }
 }
 
@@ -261,13 +266,14 @@ fn outdated(
     verified: bool,
     turns: &mut Turns,
     slot: u32,
+    now: Millis,
 ) -> Bucket {
     if !verified {
         return Bucket::Held(id, Wait::Unverified);
     }
     let Some(wanted) = wanted else { return Bucket::Stop(id) };
     // What runs is stopped only once what replaces it is on the board.
-    if let Some(wait) = hindrance(wanted) {
+    if let Some(wait) = hindrance(wanted, now) {
         return Bucket::Held(id, wait);
     }
     match turns.take(wanted, run, slot) {
@@ -276,12 +282,14 @@ fn outdated(
     }
 }
 
-fn hindrance(wanted: &Wanted<'_>) -> Option<Wait> {
+fn hindrance(wanted: &Wanted<'_>, now: Millis) -> Option<Wait> {
     if let Some(feature) = wanted.unsupported {
         return Some(Wait::Unsupported { feature: feature.to_string() });
     }
     match &wanted.artifact {
-        Availability::Ready => None,
+        Availability::Ready => {
+            wanted.hold.clone().filter(|wait| wait.until().is_none_or(|until| until > now))
+        }
         Availability::Fetching => Some(Wait::Fetching),
         Availability::Waiting { reason, until } => {
             Some(Wait::Artifact { reason: reason.clone(), until: *until })
@@ -295,7 +303,7 @@ fn absent(wanted: &Wanted<'_>, instance: &Instance, now: Millis) -> Bucket {
     if note.is_some_and(|note| note.finished.is_some()) {
         return Bucket::Finished;
     }
-    if let Some(wait) = hindrance(wanted) {
+    if let Some(wait) = hindrance(wanted, now) {
         return Bucket::Waiting(wait);
     }
     match note.map(|note| note.not_before_ms).filter(|until| *until > now) {

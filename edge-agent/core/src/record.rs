@@ -17,6 +17,7 @@ use crate::api::WorkloadRecord;
 use crate::core::Core;
 use crate::instance::{Instance, brief};
 use crate::restart;
+use crate::trial::Trial;
 
 /// One workload: what should be, what is trusted, what is there.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Workload {
     /// It stands in the document that is being applied.
     pub seen: bool,
     pub target: Option<Target>,
+    /// Whether this boot is counted as one in which the candidate was tried.
+    pub trial: Trial,
     /// When the candidate was first started.
     pub candidate_since_ms: Option<Millis>,
     /// Why the candidate is to be rejected at the next look.
@@ -40,6 +43,7 @@ pub(crate) struct Workload {
 pub(crate) struct Record {
     pub good: Option<Arc<Assignment>>,
     pub candidate: Option<(RevisionId, Attempt)>,
+    pub trials: u32,
     pub rejected: Option<Rejected>,
 }
 
@@ -64,7 +68,8 @@ pub(crate) enum Role {
 
 impl From<WorkloadRecord> for Record {
     fn from(record: WorkloadRecord) -> Record {
-        Record { good: record.good.map(Arc::new), candidate: record.candidate, rejected: record.rejected }
+        let WorkloadRecord { good, candidate, trials, rejected } = record;
+        Record { good: good.map(Arc::new), candidate, trials, rejected }
     }
 }
 
@@ -73,7 +78,17 @@ impl Record {
         WorkloadRecord {
             good: self.good.as_deref().cloned(),
             candidate: self.candidate,
+            trials: self.trials,
             rejected: self.rejected.clone(),
+        }
+    }
+
+    /// A new candidate has not been tried. Where nothing is good there is nothing that a start could take
+    /// down: the first trial is counted in the commit that names the candidate, so that it need not wait.
+    pub fn name_candidate(&mut self, candidate: Option<(RevisionId, Attempt)>) {
+        if self.candidate != candidate {
+            self.candidate = candidate;
+            self.trials = u32::from(candidate.is_some() && self.good.is_none());
         }
     }
 
@@ -143,6 +158,10 @@ impl Workload {
         let new = self.target.as_ref().map(|t| (t.assignment.revision, t.assignment.attempt));
         if old != new {
             self.fault = None;
+            self.trial = match self.record.good {
+                None => Trial::Counted, // With the document.
+                Some(_) => Trial::Uncounted,
+            };
             // What runs already is on trial from now on.
             let runs = |t: &Target| self.slots.values().any(|i| i.keeper(&t.assignment).is_some());
             self.candidate_since_ms = self.target.as_ref().filter(|t| runs(t)).map(|_| now);
@@ -249,7 +268,7 @@ impl Core {
         let assignment = target.assignment.clone();
         let first = !workload.record.is_good(assignment.revision);
         let record = &mut workload.record;
-        record.candidate = None;
+        record.name_candidate(None);
         record.rejected = record.rejected.take().filter(|r| r.revision != assignment.revision);
         record.good = Some(assignment.clone());
         if first {
@@ -265,7 +284,7 @@ impl Core {
         let assignment = target.assignment.clone();
         let reason = brief(&reason);
         let text = format!("{key}: revision {} fell back: {reason}", assignment.revision.short());
-        workload.record.candidate = None;
+        workload.record.name_candidate(None);
         workload.record.rejected =
             Some(Rejected { revision: assignment.revision, attempt: assignment.attempt, reason });
         self.tell(now, EventKind::FellBack, first_slot(key, &assignment), text);
@@ -304,6 +323,7 @@ mod tests {
         Record {
             good: good.map(|n| Arc::new(assignment("a", n, &[0]))),
             candidate: None,
+            trials: 0,
             rejected: rejected.map(|(n, attempt)| Rejected {
                 revision: revision(n),
                 attempt: Attempt(attempt),

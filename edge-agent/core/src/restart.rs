@@ -27,6 +27,7 @@ pub(crate) fn at_start(old: Option<&RestartNote>, assignment: &Assignment) -> Re
         revision: assignment.revision,
         attempt: assignment.attempt,
         generation: assignment.restarts,
+        started: true,
         restarts: 0,
         streak: 0,
         counted: None,
@@ -42,7 +43,7 @@ pub(crate) fn at_start(old: Option<&RestartNote>, assignment: &Assignment) -> Re
         // An operator asked for it: the back-off starts anew.
         return RestartNote { restarts, ..fresh };
     }
-    RestartNote { restarts, finished: None, ..old.clone() }
+    RestartNote { started: true, restarts, finished: None, ..old.clone() }
 }
 
 /// Counts are kept per (revision, attempt): a new one is judged anew.

@@ -60,6 +60,7 @@ mod tests {
             revision: RevisionId(Digest::of(b"r")),
             attempt: Attempt(1),
             generation: 0,
+            started: true,
             restarts: 3,
             counted: None,
             streak: 0,

@@ -423,9 +423,11 @@ impl World {
                     self.check_generation(b);
                 }
                 Write::Workload { key, record: Some(record) } => {
+                    self.truth.renamed(b, &key, record.candidate);
                     self.boards[b].disk.workloads.insert(key, record);
                 }
                 Write::Workload { key, record: None } => {
+                    self.truth.renamed(b, &key, None);
                     self.boards[b].disk.workloads.remove(&key);
                 }
             }

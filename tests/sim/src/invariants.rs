@@ -13,12 +13,15 @@ use hub_core::api::{Answer, Apply, ChangeKind, Effect, Op, Request, Write as Hub
 use hub_core::view::{AgentState, AgentView, InstanceFilter};
 
 use crate::runtime::RunState;
-use crate::truth::Acked;
+use crate::truth::{Acked, Candidate};
 use crate::world::World;
 
 /// A lost message, or a session whose end nobody told, may go unnoticed for two and a half heartbeats
 /// and the time that messages take; not longer.
 const PROPAGATION_MS: Millis = 90_000;
+
+/// Boots in which a candidate may be tried.
+const FELLED_MAX: u32 = 3;
 
 impl World {
     fn window(&self) -> Millis {
@@ -154,6 +157,17 @@ impl World {
         };
         self.demand(legal, "p2_only_desired_or_good_work_starts", || {
             format!("a{b} starts {instance} of revision {}", revision.short())
+        });
+    }
+
+    /// Where something good is known, a revision that fells the board is given up.
+    pub fn check_felled(&mut self, b: usize, candidate: Candidate) {
+        let record = self.boards[b].disk.workloads.get(&candidate.0);
+        let spare = record.is_some_and(|record| record.good.is_some());
+        let (key, revision) = (candidate.0.clone(), candidate.1);
+        let times = self.truth.felled(b, candidate);
+        self.demand(!spare || times <= FELLED_MAX, "p2_what_fells_the_board_is_given_up", || {
+            format!("a{b} goes down for the {times}th time by {key} revision {}", revision.short())
         });
     }
 

@@ -10,6 +10,8 @@ use contract::time::Millis;
 use contract::{InstanceId, RunId};
 
 use crate::mutant::Mutant;
+use crate::script::Act;
+use crate::truth::Candidate;
 use crate::world::{Ev, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum Behaviour {
     DoesNotCompile,
     /// Does not end when it is asked to.
     Stubborn,
+    /// Takes the whole board down, each time.
+    Fells,
 }
 
 #[derive(Debug, Clone)]
@@ -130,6 +134,11 @@ impl World {
             Behaviour::Completes => Some((self.rng.range(500, 60_000), Exit::Code { code: 0 })),
             _ => None,
         };
+        if behaviour == Behaviour::Fells {
+            let (wait, a) = (self.rng.range(10, 400), &assignment);
+            let candidate = (a.workload.clone(), a.revision, a.attempt);
+            self.after(wait, Ev::Felled { b, power, candidate });
+        }
         if let Some((wait, exit)) = end {
             self.after(wait, Ev::RunEnds { b, power, instance, run, exit, stop: None });
         }
@@ -137,6 +146,18 @@ impl World {
             let outcome = if late { Outcome::Deadline } else { Outcome::Started { pid: 7 } };
             self.agent_step(b, Event::Finished { id, outcome });
         }
+    }
+
+    /// A run took its board down; it boots again.
+    pub fn felled(&mut self, b: usize, power: u64, candidate: Candidate) {
+        if self.boards[b].power != power || !self.boards[b].powered {
+            return;
+        }
+        self.trace(|| format!("a{b} goes down by {}", candidate.0));
+        self.check_felled(b, candidate);
+        self.power_cut(b);
+        let wait = self.rng.range(2_000, 20_000);
+        self.after(wait, Ev::Act(Act::PowerOn(b)));
     }
 
     /// `stop`: (life, effect) of the Stop that this is the end of.

@@ -1,7 +1,7 @@
 //! What do the operator and misfortune do? A board joins, a cable is pulled, a revision is bad, a store
 //! is restored from an old copy. In the end somebody mends everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::api::StoreState;
 use contract::message::{CommandOp, LogQuery};
@@ -25,6 +25,7 @@ pub enum Act {
     PowerOn(usize),
     Push,
     Operate,
+    Rescue,
 }
 
 #[derive(Default)]
@@ -45,6 +46,7 @@ const ARTIFACTS: &[Behaviour] = &[
     Behaviour::Crashes,
     Behaviour::Refused,
     Behaviour::DoesNotCompile,
+    Behaviour::Fells,
 ];
 const SAFE: usize = 5;
 const WORKLOADS: usize = 6;
@@ -153,6 +155,7 @@ impl World {
             Act::PowerOn(b) => self.power_on(b),
             Act::Push => self.push_artifacts(),
             Act::Operate => self.operate(),
+            Act::Rescue => self.rescue(),
         }
     }
 
@@ -453,6 +456,24 @@ impl World {
         let life = self.hub.life;
         self.after(2_500, Ev::BusUp { life });
         self.after(6_000, Ev::Act(Act::Push));
+        self.after(1_200_000, Ev::Act(Act::Rescue));
+    }
+
+    /// What takes boards down that have nothing to fall back to is deleted: they are heard between two
+    /// boots. (The others help themselves.)
+    fn rescue(&mut self) {
+        let mut keys = BTreeSet::new();
+        for board in self.boards.iter().filter(|board| !board.retired) {
+            let assignments = board.disk.desired.iter().flat_map(|held| &held.document.assignments);
+            for (key, assignment) in assignments {
+                let good = board.disk.workloads.get(key).is_some_and(|record| record.good.is_some());
+                if !good && self.behaviour(assignment) == Behaviour::Fells {
+                    keys.insert(key.clone());
+                }
+            }
+        }
+        let keys = keys.into_iter().filter(|key| self.hub.disk.workloads.contains_key(key)).collect();
+        self.request(Request::Delete { keys, if_version: None });
     }
 
     /// Of boards with one id, the one that the hub knows stays.

@@ -6,12 +6,16 @@ use contract::message::{Desired, DesiredHead, FromAgent, Hello, ObservedBody, Pr
 use contract::run::Assignment;
 use contract::time::Millis;
 use contract::{
-    AgentId, BoardId, Digest, Epoch, Generation, InstanceId, Lineage, Nonce, RevisionId, Version, WorkloadKey,
+    AgentId, Attempt, BoardId, Digest, Epoch, Generation, InstanceId, Lineage, Nonce, RevisionId, Version,
+    WorkloadKey,
 };
 
 use hub_core::record::AgentRecord;
 
 use crate::broker::Down;
+
+/// What is tried on a board.
+pub type Candidate = (WorkloadKey, RevisionId, Attempt);
 
 /// The result of an acknowledged request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct Truth {
     last_up: BTreeMap<(usize, InstanceId, RevisionId), Millis>,
     last_down: BTreeMap<(usize, InstanceId), Millis>,
     healthy: BTreeSet<(usize, WorkloadKey, RevisionId)>,
+    /// How often a candidate took its board down, since it was named.
+    felled: BTreeMap<(usize, Candidate), u32>,
     /// By board: what was delivered to the hub's door, in its order.
     streams: BTreeMap<BoardId, Stream>,
     renumbered: BTreeMap<AgentId, (Epoch, u64, u64)>,
@@ -123,6 +129,18 @@ impl Truth {
 
     pub fn was_healthy(&self, b: usize, key: &WorkloadKey, revision: RevisionId) -> bool {
         self.healthy.contains(&(b, key.clone(), revision))
+    }
+
+    pub fn felled(&mut self, b: usize, candidate: Candidate) -> u32 {
+        let count = self.felled.entry((b, candidate)).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Another candidate was named on the board meanwhile: it is counted anew.
+    pub fn renamed(&mut self, b: usize, key: &WorkloadKey, named: Option<(RevisionId, Attempt)>) {
+        let same = |c: &Candidate| Some((c.1, c.2)) == named;
+        self.felled.retain(|(board, c), _| *board != b || c.0 != *key || same(c));
     }
 
     // --- sessions and reports ---
@@ -242,6 +260,7 @@ impl Truth {
 
     pub fn store_lost(&mut self, b: usize) {
         self.highest.remove(&b);
+        self.felled.retain(|(board, _), _| *board != b);
         self.boards_lost = true;
     }
 

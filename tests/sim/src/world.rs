@@ -19,7 +19,7 @@ use crate::mutant::Mutant;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::script::{Act, Operator};
-use crate::truth::Truth;
+use crate::truth::{Candidate, Truth};
 
 pub type ConnId = u64;
 
@@ -33,6 +33,7 @@ pub enum Ev {
     Fetched { b: usize, life: u64, id: agent::EffectId, digest: contract::Digest, spoiled: bool },
     RunUp { b: usize, power: u64, life: u64, id: agent::EffectId, instance: InstanceId, run: RunId },
     RunEnds { b: usize, power: u64, instance: InstanceId, run: RunId, exit: Exit, stop: Option<(u64, u64)> },
+    Felled { b: usize, power: u64, candidate: Candidate },
     Accepts { b: usize, life: u64, id: agent::EffectId, epoch: contract::Epoch, will: Box<Presence> },
     Connected { b: usize, life: u64, conn: ConnId, id: agent::EffectId },
     ToBroker { conn: ConnId, message: FromAgent },
@@ -198,6 +199,7 @@ impl World {
             Ev::RunEnds { b, power, instance, run, exit, stop } => {
                 self.run_ends(b, power, instance, run, exit, stop)
             }
+            Ev::Felled { b, power, candidate } => self.felled(b, power, candidate),
             Ev::Accepts { b, life, id, epoch, will } => self.accepts(b, life, id, epoch, *will),
             Ev::Connected { b, life, conn, id } => self.connected(b, life, conn, id),
             Ev::ToBroker { conn, message } => self.to_broker(conn, message),

@@ -103,7 +103,7 @@ fn f12_a_pulled_cable_shows_unknown() {
     for conn in world.conns_of(0) {
         world.cut(conn, 100 * MINUTE); // Neither end is told.
     }
-    world.run_until(world.now + 30 * MINUTE);
+    world.run_until(world.now + 40 * MINUTE); // Two and a half heartbeats are 37.5.
     let view =
         world.hub.core.as_ref().and_then(|core| core.agents(world.hub_now(), &Default::default()).pop());
     assert!(!view.expect("it is known").fresh);

@@ -10,3 +10,4 @@ mod life;
 mod scenarios;
 mod seam;
 mod talk;
+mod trial;

@@ -97,7 +97,7 @@ fn f21_a_power_cut_in_mid_deploy_never_makes_the_unproven_revision_good() {
     board.settle();
     board.advance(1000);
     board.power_cut();
-    board.settle_but_disk();
+    board.settle();
     let record = &board.disk.records[&key("a")];
     assert_eq!(record.good.as_ref().unwrap().revision, revision(1));
     assert_eq!(record.candidate, Some((revision(2), Attempt(1))));

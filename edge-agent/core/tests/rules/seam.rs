@@ -36,6 +36,7 @@ fn note(revision: u8, not_before_ms: u64, finished: bool) -> RestartNote {
         revision: hub::revision(revision),
         attempt: Attempt(1),
         generation: 0,
+        started: true,
         restarts: 0,
         streak: 0,
         counted: None,
@@ -92,6 +93,7 @@ fn view<'a>(targets: &'a Targets, observed: &'a Observed, verified: bool) -> Vie
         unsupported: None,
         artifact: Availability::Ready,
         trusted: Some(hub::revision(1)),
+        hold: None,
     };
     let workload = |(key, slots): (&'a WorkloadKey, &'a BTreeMap<u32, Box<Instance>>)| WorkloadView {
         key,
