@@ -7,8 +7,9 @@
 //! | `archive` | images in files: OCI layouts and `docker save` |
 //! | `store` | content by digest, and what may be deleted |
 //! | `layer` | layers as directories for overlayfs |
+//! | `run` | a container, bounded and cleared away |
 //!
-//! Without features there are only references; `image` adds the rest.
+//! Without features there are only references; `image` adds all that is about images, `run` the container.
 
 #[cfg(feature = "image")]
 pub mod archive;
@@ -17,6 +18,8 @@ pub mod image;
 #[cfg(feature = "image")]
 pub mod layer;
 pub mod reference;
+#[cfg(feature = "run")]
+pub mod run;
 #[cfg(feature = "image")]
 pub mod store;
 #[cfg(feature = "image")]

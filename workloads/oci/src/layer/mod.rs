@@ -93,7 +93,7 @@ impl Limits {
 }
 
 /// An image's directories.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Rootfs {
     /// The lowest first, as in the image. overlayfs wants them the other way round.
     pub layers: Vec<PathBuf>,

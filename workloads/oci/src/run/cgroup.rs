@@ -1,0 +1,110 @@
+//! The container's cgroups: clearing what an earlier container left, and what the kernel counted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{RunError, fault, refused};
+
+/// 1, 2, 4 … 512 ms, a second in all: only a process in uninterruptible sleep takes longer to die.
+const RETRIES: u32 = 10;
+
+/// A path in every hierarchy that there is; v1 and v2 may be mixed.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    dirs: Vec<PathBuf>,
+    memory_v1: Option<PathBuf>,
+    /// Whether the kernel asks which devices a container may open.
+    pub device_filter: bool,
+}
+
+impl Cgroups {
+    pub fn at(path: &str) -> Result<Cgroups, RunError> {
+        let parts: Vec<_> = path.split('/').skip(1).collect();
+        if !path.starts_with('/') || parts.iter().any(|p| p.is_empty() || *p == "." || *p == "..") {
+            return Err(refused(
+                "cgroupsPath",
+                format!("'{path}' must be absolute and plain, such as /skerry/press"),
+            ));
+        }
+        let table = fs::read_to_string("/proc/self/mountinfo").map_err(fault("/proc/self/mountinfo"))?;
+        let (mut dirs, mut memory_v1, mut device_filter) = (Vec::new(), None, false);
+        for line in table.lines() {
+            let Some((mount, kind)) = line.split_once(" - ") else { continue };
+            let (Some(point), true) = (mount.split(' ').nth(4), kind.starts_with("cgroup")) else { continue };
+            let dir = Path::new(point).join(parts.join("/"));
+            let has = |name: &str| kind.starts_with("cgroup ") && kind.split([',', ' ']).any(|o| o == name);
+            if has("memory") {
+                memory_v1 = Some(dir.clone());
+            }
+            device_filter |= has("devices");
+            dirs.push(dir);
+        }
+        Ok(Cgroups { dirs, memory_v1, device_filter })
+    }
+
+    /// How many processes the kernel killed for want of memory. Must be read before the cgroup goes.
+    pub fn oom_kills(&self) -> u64 {
+        let v1 = self.memory_v1.iter().map(|d| d.join("memory.oom_control"));
+        let v2 = self.dirs.iter().map(|d| d.join("memory.events"));
+        let counts = v1.chain(v2).filter_map(|file| {
+            let text = fs::read_to_string(file).ok()?;
+            text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+        });
+        counts.max().unwrap_or(0)
+    }
+
+    /// Kills what is in it and removes it: libcontainer would wait for ever in a frozen one.
+    pub fn clear(&self) -> Result<(), RunError> {
+        let mut dirs = Vec::new();
+        for dir in self.dirs.iter().filter(|d| d.exists()) {
+            collect(dir, &mut dirs);
+        }
+        // In all of them first: a process that is frozen in one hierarchy dies in none.
+        dirs.iter().for_each(|dir| thaw(dir));
+        for dir in &dirs {
+            remove(dir).map_err(fault(format!("cgroup {}", dir.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// The innermost first.
+fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            collect(&entry.path(), found);
+        }
+    }
+    found.push(dir.into());
+}
+
+fn thaw(dir: &Path) {
+    let _ = fs::write(dir.join("freezer.state"), "THAWED");
+    let _ = fs::write(dir.join("cgroup.freeze"), "0");
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    for retry in 0..RETRIES {
+        kill_all(dir);
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(1 << retry))
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => return Ok(()),
+        }
+    }
+    fs::remove_dir(dir)
+}
+
+fn kill_all(dir: &Path) {
+    let _ = fs::write(dir.join("cgroup.kill"), "1");
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    for pid in text.lines().filter_map(|l| Pid::from_raw(l.parse().ok()?)) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}

@@ -1,0 +1,213 @@
+//! One container from creation to nothing left: libcontainer, used within what it can do.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    waitid,
+};
+
+use super::cgroup::Cgroups;
+use super::exec::Exec;
+use super::root::{self, Root};
+use super::settings::{Network, Settings};
+use super::{RunError, fault, loopback, refused, runtime, seccomp, spec};
+use crate::image::Defaults;
+use crate::layer::Rootfs;
+
+/// Directories of one container; both are emptied when it is created.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Mount points and the spec.
+    pub bundle: PathBuf,
+    /// libcontainer's own.
+    pub state: PathBuf,
+}
+
+/// What the container has as its first three descriptors.
+pub struct Streams {
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// 128 + the signal's number when a signal ended it.
+    pub code: i32,
+    pub signal: Option<i32>,
+    /// How many processes the kernel killed because the container's memory was used up.
+    pub oom_kills: u64,
+}
+
+pub struct Container {
+    inner: libcontainer::container::Container,
+    root: Option<Root>,
+    cgroups: Cgroups,
+    place: Place,
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Container {
+    /// Everything but the first instruction. What an earlier container of that place left is cleared first.
+    pub fn create(
+        settings: &Settings,
+        image: &Defaults,
+        rootfs: &Rootfs,
+        place: &Place,
+        streams: Streams,
+    ) -> Result<Container, RunError> {
+        refuse_threads()?;
+        let cgroups = Cgroups::at(&settings.cgroups_path)?;
+        clear(place, &cgroups)?;
+        // The container's first process is our grandchild and comes to us when its parent ends.
+        set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|e| fault("child subreaper")(e.into()))?;
+        root::own_mounts()?;
+        for dir in [&place.bundle, &place.state] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(fault(dir.display().to_string()))?;
+        }
+        let root = Root::at(&place.bundle);
+        let built = root.mount(rootfs, &settings.writable);
+        match built.and_then(|()| build(settings, image, &root, &cgroups, place, streams)) {
+            Ok((inner, pid, pidfd)) => {
+                Ok(Container { inner, root: Some(root), cgroups, place: place.clone(), pid, pidfd })
+            }
+            Err(e) => {
+                let _ = clear(place, &cgroups);
+                let _ = root.unmount().and_then(|()| remove_bundle(&place.bundle));
+                Err(e)
+            }
+        }
+    }
+
+    pub fn start(&mut self) -> Result<(), RunError> {
+        self.inner.start().map_err(runtime("start"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get() as u32
+    }
+
+    /// Becomes readable when the container's first process has ended; for the caller's own loop.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// To its first process. The kernel keeps from that one what it has no handler for, but KILL.
+    pub fn signal(&self, signal: Signal) -> Result<(), RunError> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(fault("signal")(e.into())),
+        }
+    }
+
+    /// Blocks to its end. libcontainer's own wait was seen to lose the end (14 of 40 runs).
+    pub fn wait(&mut self) -> Result<Ended, RunError> {
+        let status = loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => break status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(fault("wait")(e.into())),
+            }
+        };
+        let signal = status.terminating_signal();
+        let code = status.exit_status().or(signal.map(|s| 128 + s)).unwrap_or(-1);
+        Ok(Ended { code, signal, oom_kills: self.cgroups.oom_kills() })
+    }
+
+    /// Kills it if it lives, and leaves no process, cgroup, state or mount.
+    pub fn delete(mut self) -> Result<(), RunError> {
+        let _ = self.signal(Signal::KILL);
+        let root = self.root.take();
+        // Our own: libcontainer's delete reads the mount table and its state once more for each hierarchy.
+        let cleared = clear(&self.place, &self.cgroups);
+        let unmounted = root.map_or(Ok(()), Root::unmount);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        cleared.and(unmounted)?;
+        remove_bundle(&self.place.bundle)
+    }
+}
+
+fn build(
+    settings: &Settings,
+    image: &Defaults,
+    root: &Root,
+    cgroups: &Cgroups,
+    place: &Place,
+    streams: Streams,
+) -> Result<(libcontainer::container::Container, Pid, OwnedFd), RunError> {
+    let built = spec::build(settings, image, &root.path, cgroups.device_filter)?;
+    let filters = seccomp::filters(settings.seccomp, &built.capabilities.all)?;
+    let config = place.bundle.join("config.json");
+    built
+        .spec
+        .save(&config)
+        .map_err(|e| fault(config.display().to_string())(io::Error::other(e.to_string())))?;
+    let builder = ContainerBuilder::new(settings.id.clone(), SyscallType::default())
+        .with_executor(Exec { filters })
+        .with_root_path(&place.state)
+        .map_err(runtime("state directory"))?
+        .with_stdin(streams.stdin)
+        .with_stdout(streams.stdout)
+        .with_stderr(streams.stderr)
+        .validate_id()
+        .map_err(runtime("id"))?;
+    // Its default is systemd, over D-Bus; an absolute cgroupsPath needs none.
+    let built = builder.as_init(&place.bundle).with_systemd(false).with_detach(true).build();
+    let container = built.map_err(runtime("create"))?;
+    let pid = container.pid().map(|p| p.as_raw()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| RunError::Runtime { what: "create", why: "no process came of it".into() })?;
+    let pidfd =
+        pidfd_open(pid, PidfdFlags::empty()).map_err(|e| fault("pidfd of the container")(e.into()))?;
+    if settings.network == Network::None {
+        loopback::up(pid.as_raw_nonzero().get() as u32)?;
+    }
+    Ok((container, pid, pidfd))
+}
+
+/// See the module's documentation for what happens with more than one.
+fn refuse_threads() -> Result<(), RunError> {
+    let threads = fs::read_dir("/proc/self/task").map_err(fault("/proc/self/task"))?.count();
+    match threads {
+        1 => Ok(()),
+        n => Err(refused(
+            "process",
+            format!("it has {n} threads; containers are created by a process with one"),
+        )),
+    }
+}
+
+/// A crash between two steps leaves a state directory, a cgroup that may be frozen, or both.
+fn clear(place: &Place, cgroups: &Cgroups) -> Result<(), RunError> {
+    cgroups.clear()?;
+    remove(&place.state)
+}
+
+fn remove(path: &Path) -> Result<(), RunError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fault(path.display().to_string())(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Name by name, so that nothing is ever deleted through a mount.
+fn remove_bundle(path: &Path) -> Result<(), RunError> {
+    let file = fs::remove_file(path.join("config.json"));
+    let dirs = ["rootfs", "upper", ""].iter().map(|name| fs::remove_dir(path.join(name)));
+    match std::iter::once(file)
+        .chain(dirs)
+        .find_map(|done| done.err().filter(|e| e.kind() != io::ErrorKind::NotFound))
+    {
+        Some(e) => Err(fault(path.display().to_string())(e)),
+        None => Ok(()),
+    }
+}

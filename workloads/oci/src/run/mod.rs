@@ -1,0 +1,63 @@
+//! A container: from an image and settings to a process that is bounded, watched and cleared away.
+//!
+//! ```text
+//! Container::create ─▶ clear what is stale ─▶ overlay, writable layer ─▶ spec ─▶ libcontainer creates
+//!        start ─▶ runs ─▶ wait (pidfd) ─▶ oom_kill read ─▶ delete: state, cgroup, mounts
+//! ```
+//!
+//! For a process with one thread only: libcontainer forks and goes on in the child as if nothing had
+//! happened, and a lock that another thread held is never released there (it hung on the first create).
+//! That process gets a mount namespace of its own, so that no kill leaves a mount behind.
+
+mod capability;
+mod cgroup;
+mod container;
+mod exec;
+mod loopback;
+mod root;
+pub mod seccomp;
+mod settings;
+mod spec;
+mod user;
+
+use std::io;
+
+pub use container::{Container, Ended, Place, Streams};
+pub use settings::{Capabilities, Device, Limits, Mount, MountSource, Network, Seccomp, Settings, Writable};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings or the image cannot be run like this; another try ends the same.
+    #[error("{field}: {why}")]
+    Refused { field: &'static str, why: String },
+    #[error("{what}")]
+    Fault { what: String, source: io::Error },
+    /// In libcontainer's words.
+    #[error("{what}: {why}")]
+    Runtime { what: &'static str, why: String },
+}
+
+fn refused(field: &'static str, why: impl Into<String>) -> RunError {
+    RunError::Refused { field, why: why.into() }
+}
+
+fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
+    let what = what.into();
+    move |source| RunError::Fault { what, source }
+}
+
+/// Its errors keep the cause in `source`, level after level.
+fn runtime(what: &'static str) -> impl FnOnce(libcontainer::error::LibcontainerError) -> RunError {
+    move |error| {
+        let mut why = error.to_string();
+        let mut next = std::error::Error::source(&error);
+        while let Some(source) = next {
+            let text = source.to_string();
+            if !why.contains(&text) {
+                why = format!("{why}: {text}");
+            }
+            next = source.source();
+        }
+        RunError::Runtime { what, why }
+    }
+}

@@ -1,0 +1,250 @@
+//! From an image's configuration and settings to what the OCI runtime specification wants to know.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use libcontainer::oci_spec::runtime::Spec;
+use rustix::fs::{major, minor};
+use serde_json::{Value, json};
+
+use super::capability::{self, Granted};
+use super::settings::{Device, Mount, MountSource, Network, Seccomp, Settings};
+use super::user::{self, User};
+use super::{RunError, fault, refused};
+use crate::image::Defaults;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// libcontainer cannot create with 1 (youki#3644).
+const PIDS_MIN: u32 = 2;
+const CPU_PERIOD_USECS: u64 = 100_000;
+const SHM_BYTES: u64 = 64 << 20;
+
+/// What of `/proc` and `/sys` tells about the board or changes it: Docker's lists.
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+pub struct Built {
+    pub spec: Spec,
+    /// With `CAP_`.
+    pub capabilities: Granted,
+}
+
+/// `root` is mounted already, for users are looked up in it.
+pub fn build(
+    settings: &Settings,
+    image: &Defaults,
+    root: &Path,
+    device_filter: bool,
+) -> Result<Built, RunError> {
+    let asked = settings.user.as_deref().unwrap_or(&image.user);
+    let user = user::find(root, asked)?;
+    let granted = capability::grant(&settings.capabilities, device_filter, capability::own())?;
+    let devices = settings.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    let json = json!({
+        "ociVersion": "1.0.2",
+        "root": {"path": root, "readonly": settings.read_only_root},
+        "hostname": settings.hostname.as_deref().unwrap_or(&settings.id),
+        "process": process(settings, image, &user, &granted)?,
+        "mounts": mounts(settings)?,
+        "linux": {
+            "namespaces": namespaces(settings.network),
+            "cgroupsPath": settings.cgroups_path,
+            "resources": resources(settings, &devices),
+            "devices": devices.iter().map(|d| d.node.clone()).collect::<Vec<_>>(),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    });
+    let spec = serde_json::from_value(json).map_err(|e| refused("settings", e.to_string()))?;
+    Ok(Built { spec, capabilities: granted })
+}
+
+fn process(settings: &Settings, image: &Defaults, user: &User, granted: &Granted) -> Result<Value, RunError> {
+    let all: Vec<_> = granted.all.iter().collect();
+    // As with Docker, a user who is not root holds only what was asked for by name.
+    let held: Vec<_> = if user.uid == 0 { all.clone() } else { granted.added.iter().collect() };
+    let ambient: Vec<_> = if user.uid == 0 { Vec::new() } else { held.clone() };
+    Ok(json!({
+        "terminal": false,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+        "args": args(settings, image)?,
+        "env": env(settings, image, user)?,
+        "cwd": workdir(settings, image)?,
+        "noNewPrivileges": settings.seccomp == Seccomp::Default,
+        "capabilities": {
+            "bounding": all, "effective": held, "permitted": held, "inheritable": ambient, "ambient": ambient,
+        },
+    }))
+}
+
+/// The settings' command replaces entrypoint and arguments of the image, its arguments only the latter.
+fn args(settings: &Settings, image: &Defaults) -> Result<Vec<String>, RunError> {
+    let (command, args) = match (settings.command.is_empty(), settings.args.is_empty()) {
+        (false, _) => (&settings.command, &settings.args),
+        (true, false) => (&image.entrypoint, &settings.args),
+        (true, true) => (&image.entrypoint, &image.cmd),
+    };
+    let whole: Vec<_> = command.iter().chain(args).cloned().collect();
+    if whole.first().is_none_or(String::is_empty) {
+        return Err(refused("command", "the image names none; say what to run"));
+    }
+    match whole.iter().find(|a| a.contains('\0')) {
+        Some(_) => Err(refused("args", "an argument holds a NUL character")),
+        None => Ok(whole),
+    }
+}
+
+fn env(settings: &Settings, image: &Defaults, user: &User) -> Result<Vec<String>, RunError> {
+    let mut env: BTreeMap<&str, &str> = BTreeMap::from([("PATH", PATH), ("HOME", user.home.as_str())]);
+    env.extend(image.env.iter().filter_map(|e| e.split_once('=')));
+    env.extend(settings.env.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let wrong = |(k, v): &(&&str, &&str)| k.is_empty() || k.contains(['=', '\0']) || v.contains('\0');
+    match env.iter().find(wrong) {
+        Some((name, _)) => {
+            Err(refused("env", format!("'{name}' cannot be set: a name without '=', no NUL characters")))
+        }
+        None => Ok(env.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+    }
+}
+
+fn workdir(settings: &Settings, image: &Defaults) -> Result<String, RunError> {
+    let named = settings.workdir.as_deref().unwrap_or(&image.working_dir);
+    match named {
+        "" => Ok("/".into()),
+        path => absolute("workdir", path),
+    }
+}
+
+fn absolute(field: &'static str, path: &str) -> Result<String, RunError> {
+    match path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.contains('\0') {
+        true => Ok(path.into()),
+        false => Err(refused(field, format!("'{path}' must be absolute and without '..'"))),
+    }
+}
+
+fn namespaces(network: Network) -> Vec<Value> {
+    let mut kinds = vec!["mount", "pid", "ipc", "uts", "cgroup"];
+    if network == Network::None {
+        kinds.push("network");
+    }
+    kinds.into_iter().map(|kind| json!({"type": kind})).collect()
+}
+
+fn resources(settings: &Settings, devices: &[Opened]) -> Value {
+    let limits = &settings.limits;
+    let mut memory = json!({"limit": limits.memory_bytes});
+    if has_swap() {
+        // The sum of both on v1, and libcontainer takes it off again on v2.
+        memory["swap"] = json!(limits.memory_bytes);
+    }
+    let rules = std::iter::once(json!({"allow": false, "access": "rwm"}));
+    json!({
+        "memory": memory,
+        "cpu": {
+            "quota": u64::from(limits.cpu_millis) * CPU_PERIOD_USECS / 1000,
+            "period": CPU_PERIOD_USECS,
+            "shares": (u64::from(limits.cpu_millis) * 1024 / 1000).max(2),
+        },
+        "pids": {"limit": limits.pids.max(PIDS_MIN)},
+        "devices": rules.chain(devices.iter().map(|d| d.rule.clone())).collect::<Vec<_>>(),
+    })
+}
+
+/// Without any, kernels may lack the files that would bound it.
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
+}
+
+struct Opened {
+    node: Value,
+    rule: Value,
+}
+
+fn device(device: &Device) -> Result<Opened, RunError> {
+    let refuse = |why: &str| Err(refused("devices", format!("{} {why}", device.host.display())));
+    let data = match fs::metadata(&device.host) {
+        Ok(data) => data,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return refuse("does not exist on this board"),
+        Err(e) => return Err(fault(format!("device {}", device.host.display()))(e)),
+    };
+    let kind = match data.file_type() {
+        t if t.is_char_device() => "c",
+        t if t.is_block_device() => "b",
+        _ => return refuse("is no device; files and directories are mounts"),
+    };
+    let access = &device.access;
+    if access.is_empty() || access.chars().any(|c| !"rwm".contains(c)) {
+        return refuse(&format!("with access '{access}'; it is some of r (read), w (write), m (make)"));
+    }
+    let (major, minor) = (major(data.rdev()), minor(data.rdev()));
+    Ok(Opened {
+        node: json!({"path": absolute("devices", &device.path)?, "type": kind, "major": major, "minor": minor,
+            "fileMode": data.mode() & 0o777, "uid": data.uid(), "gid": data.gid()}),
+        rule: json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": access}),
+    })
+}
+
+fn mounts(settings: &Settings) -> Result<Vec<Value>, RunError> {
+    let of = |path: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": path, "type": kind, "source": source, "options": options});
+    let shm = format!("size={}", SHM_BYTES.min(settings.limits.memory_bytes));
+    let mut mounts = vec![
+        of("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        of("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        of(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        of("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        of("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        of("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    ];
+    if settings.network == Network::Host {
+        mounts.extend(["/etc/resolv.conf", "/etc/hosts"].iter().filter_map(|path| names(path, settings)));
+    }
+    for mount in &settings.mounts {
+        mounts.push(one_mount(mount)?);
+    }
+    Ok(mounts)
+}
+
+/// Who uses the board's network knows its names, unless a mount says otherwise.
+fn names(path: &str, settings: &Settings) -> Option<Value> {
+    let source = fs::canonicalize(path).ok()?;
+    let taken = settings.mounts.iter().any(|m| m.path == path);
+    (!taken).then(|| json!({"destination": path, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid", "nodev"]}))
+}
+
+fn one_mount(mount: &Mount) -> Result<Value, RunError> {
+    let destination = absolute("mounts", &mount.path)?;
+    let access = if mount.read_only { "ro" } else { "rw" };
+    Ok(match &mount.from {
+        MountSource::Tmpfs { size_bytes } => {
+            let (size, inodes) =
+                (format!("size={size_bytes}"), format!("nr_inodes={}", size_bytes / 4096 + 64));
+            json!({"destination": destination, "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "nodev", "noexec", "mode=1777", access, size, inodes]})
+        }
+        MountSource::Bind { host } => {
+            if !host.exists() {
+                return Err(refused("mounts", format!("{} does not exist on this board", host.display())));
+            }
+            json!({"destination": destination, "type": "bind", "source": host,
+                "options": ["bind", "rprivate", "nosuid", "nodev", access]})
+        }
+    })
+}
