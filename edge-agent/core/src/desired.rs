@@ -139,6 +139,9 @@ impl Core {
             return self.refuse_document(now, reason);
         }
         let head = document.head();
+        if self.documents.newest().is_none() && !self.is_of_greeting_hub(now, &head) {
+            return;
+        }
         match judge_head(self.documents.newest(), self.documents.term_seen, &head) {
             Verdict::Refused(reason) => self.refuse_document(now, reason),
             Verdict::AlreadySo => {
@@ -148,6 +151,24 @@ impl Core {
             Verdict::Newer => {
                 self.documents.term_seen = self.documents.term_seen.max(head.term);
                 self.take_document(Incoming { head, document, signed });
+            }
+        }
+    }
+
+    /// Whoever holds no document follows any lineage, and from then on no other. What a broker hands out
+    /// may be of a hub store that is no more, so the first one has to be of the hub that greets. Before
+    /// the hello nothing is said: the hub sends it again.
+    fn is_of_greeting_hub(&mut self, now: Now, head: &DesiredHead) -> bool {
+        match self.session.greeting.map(|greeting| greeting.lineage) {
+            None => false,
+            Some(lineage) if lineage == head.lineage => true,
+            Some(lineage) => {
+                let theirs = head.lineage;
+                let text = format!(
+                    "the document is of another hub store (lineage {theirs}); this hub's is {lineage}"
+                );
+                self.refuse_document(now, text);
+                false
             }
         }
     }

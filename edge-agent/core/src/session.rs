@@ -75,6 +75,7 @@ impl Default for Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub nonce: Nonce,
+    pub lineage: Lineage,
 }
 
 impl Session {
@@ -210,7 +211,7 @@ impl Core {
             return self.jump_above(floor);
         }
         let again = self.session.greeting.is_some_and(|old| old.nonce == hello.nonce);
-        self.session.greeting = Some(Greeting { nonce: hello.nonce });
+        self.session.greeting = Some(Greeting { nonce: hello.nonce, lineage: hello.lineage });
         self.session.presence_at_ms = None;
         self.session.hub = Some((hello.lineage, hello.term));
         self.session.heartbeat_ms = Some(hello.heartbeat_ms.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX));

@@ -294,9 +294,6 @@ impl World {
                 self.agent_dies(b, true);
                 self.boards[b].store_lost = Some(StoreState::Fresh);
                 self.agent_restarts(b);
-                // The broker must not hand out the old lineage's document again.
-                let agent = self.boards[b].agent.clone();
-                self.forget_retained(&agent);
             }
         }
     }

@@ -40,6 +40,30 @@ fn documents_that_must_not_count_are_refused_by_name() {
     assert_eq!(board.disk.desired.as_ref().unwrap().0.generation, Generation(5));
 }
 
+/// The broker keeps a document of a hub store that was deleted.
+#[test]
+fn the_first_document_is_of_the_hub_that_greets() {
+    let mut board = Board::new();
+    board.boot();
+    board.settle();
+    let mut old = document(900, [assignment("a", 1, &[0])]);
+    old.lineage = Lineage([9; 16]);
+    board.desired(old.clone());
+    board.settle();
+    assert!(board.disk.desired.is_none(), "nobody says yet which hub there is");
+    board.greet(1);
+    board.desired(old);
+    board.settle();
+    assert!(board.disk.desired.is_none());
+    assert!(
+        board.reports().last().unwrap().refused.as_ref().is_some_and(|r| r.contains("another hub store"))
+    );
+    board.desired(document(1, [assignment("a", 1, &[0])]));
+    board.settle();
+    assert_eq!(board.live().len(), 1);
+    assert_eq!(board.reports().last().unwrap().refused, None);
+}
+
 /// The same document came under term 9; then the hub's store was restored from a copy of term 5.
 #[test]
 fn a_hub_behind_a_term_that_was_only_seen_is_told_so() {
