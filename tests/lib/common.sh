@@ -50,7 +50,7 @@ ensure_rust() {
 # engine switched on, and with these groups every large dependency is built once and no more.
 LIGHT='-p skerry-contract -p agent-core -p hub-core -p skerry-kv -p skerry-transport --features skerry-contract/codec,skerry-contract/manifest,skerry-transport/suite'
 # On its own: nothing that it switches on reaches the other groups.
-CONTAINERS='-p skerry-oci --features skerry-oci/run,skerry-oci/tools'
+CONTAINERS='-p skerry-oci --features skerry-oci/run,skerry-oci/pull,skerry-oci/tools'
 HUB_SIDE='-p hub -p hub-broker -p skerry-wasm --features skerry-wasm/compile,skerry-wasm/tools'
 AGENT_SIDE='-p edge-agent -p skerry-wasm --features skerry-wasm/run,skerry-wasm/tools'
 

@@ -7,9 +7,10 @@
 //! | `archive` | images in files: OCI layouts and `docker save` |
 //! | `store` | content by digest, and what may be deleted |
 //! | `layer` | layers as directories for overlayfs |
+//! | `pull` | images from registries |
 //! | `run` | a container, bounded and cleared away |
 //!
-//! Without features there are only references; `image` adds all that is about images, `run` the container.
+//! Without features there are only references; `image` adds all that is about images, `pull` registries, `run` the container.
 
 #[cfg(feature = "image")]
 pub mod archive;
@@ -17,6 +18,8 @@ pub mod archive;
 pub mod image;
 #[cfg(feature = "image")]
 pub mod layer;
+#[cfg(feature = "pull")]
+pub mod pull;
 pub mod reference;
 #[cfg(feature = "run")]
 pub mod run;

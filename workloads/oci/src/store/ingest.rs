@@ -57,6 +57,11 @@ impl Ingest {
         self.offset
     }
 
+    /// How many bytes are still to come.
+    pub fn missing(&self) -> u64 {
+        self.size_bytes - self.offset
+    }
+
     /// For a sender that cannot go on in the middle.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
