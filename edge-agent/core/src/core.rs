@@ -19,11 +19,12 @@ use crate::command::Commands;
 use crate::config::CoreConfig;
 use crate::desired::Documents;
 use crate::fetch::Artifacts;
+use crate::garbage::Garbage;
 use crate::outbox::{Outbox, Pending};
 use crate::record::Workload;
 use crate::report::Reporter;
 use crate::session::Session;
-use crate::spool::{Garbage, Spool};
+use crate::spool::Spool;
 
 #[derive(Debug)]
 pub struct Core {
@@ -182,17 +183,6 @@ impl Core {
             // What is durable is not known any more.
             _ => self.halted = true,
         }
-    }
-
-    fn on_rejected(&mut self, now: Now, topic: &str, reason: &str) {
-        if !self.garbage.is_news(now.boot_ms, topic) {
-            return;
-        }
-        let text = format!("{topic}: {reason}");
-        if topic.ends_with("/desired") {
-            self.documents.refused = Some(clip(&text));
-        }
-        self.tell(now, EventKind::Refused, None, text);
     }
 
     /// Spool an event for the operator.

@@ -174,12 +174,8 @@ impl Core {
     }
 
     pub(crate) fn refuse_document(&mut self, now: Now, reason: String) {
-        let reason = clip(&reason);
-        if self.documents.refused.as_ref() == Some(&reason) {
-            return;
-        }
-        self.tell(now, EventKind::Refused, None, format!("desired: {reason}"));
-        self.documents.refused = Some(reason);
+        self.tell_refused(now, "desired", &reason);
+        self.documents.refused = Some(clip(&reason));
     }
 
     fn take_document(&mut self, incoming: Incoming) {

@@ -2,8 +2,9 @@
 //!
 //! `api` is the seam, `core` the loop. `desired` takes documents in, `record` says which revision of
 //! a workload is trusted, `reconcile` compares what should be with what is, `perform` turns the
-//! plan into effects, `instance` and `restart` hold one instance's life, `trial` a candidate's. `session`, `report`,
-//! `spool` and `command` talk to the hub. `wake` says when to look again.
+//! plan into effects, `instance` and `restart` hold one instance's life, `trial` a candidate's.
+//! `session`, `report`, `spool`, `garbage` and `command` talk to the hub. `wake` says when to look
+//! again.
 
 pub mod api;
 mod boot;
@@ -12,6 +13,7 @@ mod config;
 mod core;
 mod desired;
 mod fetch;
+mod garbage;
 mod instance;
 mod outbox;
 mod perform;

@@ -6,9 +6,9 @@
 //!   are renumbered, and one `Lost` event stands where the first was and counts them;
 //! * full, all sent (a hub that never acknowledges): the oldest goes, and the spool *begins* with `Lost`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use contract::limits::{EVENT_SPOOL_MAX, EVENTS_PER_MESSAGE_MAX, clip};
+use contract::limits::{EVENT_SPOOL_MAX, EVENTS_PER_MESSAGE_MAX};
 use contract::message::{AgentEvent, EventKind, EventPriority, Events, FromAgent};
 use contract::time::{Millis, backoff_ms};
 use contract::{Epoch, Now};
@@ -222,27 +222,6 @@ impl Core {
         let (base, max) = (self.config.report_base_ms, self.config.report_max_ms);
         let wait = backoff_ms(base, max, spool.failures, self.me.agent.as_str());
         spool.retry_at_ms = Some(now.boot_ms + wait);
-    }
-}
-
-/// Messages that were thrown away: a broker that lies must not be able to flush the spool with them.
-#[derive(Debug, Default)]
-pub(crate) struct Garbage {
-    told: BTreeMap<String, Millis>,
-}
-
-const GARBAGE_TOPICS_MAX: usize = 8;
-const GARBAGE_AGAIN_MS: Millis = 600_000;
-
-impl Garbage {
-    /// Once in ten minutes a topic, whatever the reason; for a few topics.
-    pub fn is_news(&mut self, now: Millis, topic: &str) -> bool {
-        self.told.retain(|_, at| now < at.saturating_add(GARBAGE_AGAIN_MS));
-        if self.told.contains_key(&clip(topic)) || self.told.len() >= GARBAGE_TOPICS_MAX {
-            return false;
-        }
-        self.told.insert(clip(topic), now);
-        true
     }
 }
 
