@@ -131,7 +131,7 @@ pub enum Event {
     Exited { instance: InstanceId, run: RunId, exit: Exit },
     /// The session is gone. `refused`: the broker said no (authorisation, say), which backs off longer.
     Disconnected { epoch: Epoch, reason: String, refused: bool },
-    /// From the hub, decoded; `Desired` verified against the pinned key.
+    /// From the hub, decoded, and verified against the pinned key.
     Hub(HubMessage),
     /// A message that was thrown away, and why: told to the operator.
     Rejected { topic: String, reason: String },

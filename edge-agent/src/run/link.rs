@@ -1,7 +1,7 @@
 //! The session as the core sees it: one CONNECT, messages out by effect, messages in decoded.
 //!
-//! Signatures are checked here, before the core sees a document; a message that cannot be read is
-//! told to the core as `Rejected`, with the reason an operator will be shown.
+//! Signatures are checked here, of all that is said in the hub's name, before the core sees it; a message
+//! that cannot be read is told to the core as `Rejected`, with the reason an operator will be shown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,24 +193,24 @@ impl Link {
 
     fn decode(&self, topic: &Topic, payload: &[u8], content_type: &str) -> Result<HubMessage, CodecError> {
         let plain = codec::unpack(payload, content_type)?;
+        let key = Some(&self.config.hub_key);
         let kind = match topic {
             Topic::Hub => {
-                return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, None)
+                return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, key)
                     .map(HubMessage::Announce);
             }
             Topic::Agent { kind, .. } => kind,
         };
         match kind {
             Kind::Desired => {
-                let document =
-                    codec::open::<Desired>(codec::Kind::Desired, &plain, Some(&self.config.hub_key))?;
+                let document = codec::open::<Desired>(codec::Kind::Desired, &plain, key)?;
                 Ok(HubMessage::Desired { document: Box::new(document), signed: Arc::from(plain) })
             }
             Kind::Command(_) => {
-                codec::open::<Command>(codec::Kind::Command, &plain, None).map(HubMessage::Command)
+                codec::open::<Command>(codec::Kind::Command, &plain, key).map(HubMessage::Command)
             }
             // The session subscribes to nothing else of ours.
-            _ => codec::open::<Hello>(codec::Kind::Hello, &plain, None).map(HubMessage::Hello),
+            _ => codec::open::<Hello>(codec::Kind::Hello, &plain, key).map(HubMessage::Hello),
         }
     }
 }
