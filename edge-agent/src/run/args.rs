@@ -57,6 +57,11 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 900, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub keep_alive: u64,
 
+    /// The longest pause, in seconds, between attempts to reach a broker that is not there. They begin
+    /// with one second and double.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub reconnect_max: u64,
+
     /// Go on although this cgroup controller is missing (memory, cpu or pids): its limits are then
     /// not enforced. May be given several times.
     #[arg(long, value_name = "CONTROLLER")]

@@ -99,8 +99,9 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         drop(persisted.blocking_send(report))
     })?;
     eprintln!("edge-agent: {} runs; state {}, broker {}", board.agent, board.state.display(), args.broker);
+    let config = CoreConfig { connect_max_ms: args.reconnect_max * 1000, ..CoreConfig::default() };
     let driver = Driver {
-        core: Core::new(CoreConfig::default()),
+        core: Core::new(config),
         gate: Gate::default(),
         link: Link::new(link),
         store,
