@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_controller_is_refused_by_name_or_declared() {
+    fn f27_a_missing_controller_is_refused_by_name_or_declared() {
         let tmp = tempfile::tempdir().unwrap();
         let offered = vec![fake(&[Controller::Cpu, Controller::Pids], tmp.path())];
         let refused = Tree::below(offered.clone(), "/t", &[]).unwrap_err().to_string();
