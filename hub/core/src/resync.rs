@@ -151,7 +151,10 @@ impl Core {
             .is_some_and(|head| head.generation == record.generation && Some(head.digest) == record.digest);
         let was = (session.applied, session.hold, session.refused.clone());
         (session.applied, session.hold, session.refused) = (applied, hold, refused);
-        if is_current || hold.is_some() {
+        // One that it refused while it holds the right one was told by the broker, perhaps from its memory:
+        // ours once more takes that place, and the agent's word of it back.
+        let settled = is_current && session.refused.is_none();
+        if settled || hold.is_some() {
             session.resend = None;
         }
         let is = (session.applied, session.hold, session.refused.clone());
@@ -160,9 +163,8 @@ impl Core {
             self.changed_agent(id);
         }
         if hold.is_none() && (first || released) {
-            self.queues.publish(id, !is_current);
-        } else if hold.is_none() && !is_current {
-            // Also when it refused one: that may have been an old one, told again by the broker.
+            self.queues.publish(id, !settled);
+        } else if hold.is_none() && !settled {
             self.expect_applied(now, id);
         }
         self.retime(id);

@@ -316,6 +316,29 @@ fn a_will_from_before_the_store_was_lost_does_not_silence_the_board() {
 }
 
 #[test]
+fn a_document_from_the_brokers_memory_is_covered_by_the_present_one() {
+    let mut bed = Bed::new();
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.take();
+    let says = |a: &mut Board, refused: Option<&str>| {
+        let state = Observed::state_digest(&a.workloads);
+        let report = a.observed(ObservedBody::Heartbeat { state, spooled: 0 });
+        FromAgent::Observed(Observed { refused: refused.map(str::to_string), ..report })
+    };
+    let message = says(&mut a, Some("generation 0 is older"));
+    bed.message(&a.id, message);
+    let documents =
+        |bed: &mut Bed| bed.take().iter().filter(|op| matches!(op, Op::PublishDesired { .. })).count();
+    assert_eq!(documents(&mut bed), 0, "it may pass by itself");
+    bed.pass(10_000);
+    assert_eq!(documents(&mut bed), 1);
+    let message = says(&mut a, None);
+    bed.message(&a.id, message);
+    bed.pass(600_000);
+    assert_eq!(documents(&mut bed), 0, "the agent took its word back");
+}
+
+#[test]
 fn events_are_acknowledged_when_durable_and_taken_once() {
     let mut bed = Bed::new();
     let mut a = fleet(&mut bed, &["a"]).remove(0);
