@@ -15,21 +15,32 @@ pub struct Board {
     pub state: PathBuf,
     pub run: PathBuf,
     pub cgroup: String,
+    /// More of its command line.
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub token: PathBuf,
     broker: u16,
     key: PathBuf,
-    token: PathBuf,
 }
 
 impl Board {
-    pub fn start(id: &str, place: &Path, cgroup: &str, hub: &Hub) -> Board {
+    /// `broker`: where it connects, for a cable may lie between.
+    pub fn start(id: &str, place: &Path, cgroup: &str, hub: &Hub, broker: u16, args: &[&str]) -> Board {
         fs::create_dir_all(place).expect("a directory");
-        let (state, run) = (place.join("state"), place.join("run"));
-        let (key, token) = (hub.data.join("hub.pub"), hub.data.join("agent-token"));
-        let log = place.join("agent.log");
-        let (id, cgroup, broker) = (id.to_string(), cgroup.to_string(), hub.mqtt);
-        // Taken before a hub may be gone: a board has its own copies.
-        let process = Process::spawn(command(&id, &state, &run, &cgroup, broker, &key, &token, None), &log);
-        Board { id, process, state, run, cgroup, broker, key, token }
+        let mut board = Board {
+            id: id.to_string(),
+            process: Process::ended(&place.join("agent.log")),
+            state: place.join("state"),
+            run: place.join("run"),
+            cgroup: cgroup.to_string(),
+            args: args.iter().map(ToString::to_string).collect(),
+            env: Vec::new(),
+            broker,
+            key: hub.data.join("hub.pub"),
+            token: hub.data.join("agent-token"),
+        };
+        board.revive();
+        board
     }
 
     pub fn kill(&mut self) {
@@ -42,18 +53,27 @@ impl Board {
 
     pub fn revive_with(&mut self, failpoint: Option<&str>) {
         if !self.process.is_alive() {
-            let command = command(
-                &self.id,
-                &self.state,
-                &self.run,
-                &self.cgroup,
-                self.broker,
-                &self.key,
-                &self.token,
-                failpoint,
-            );
+            let command = self.command(failpoint);
             self.process = Process::spawn(command, &self.process.log.clone());
         }
+    }
+
+    fn command(&self, failpoint: Option<&str>) -> Command {
+        let mut command = Command::new(binary("edge-agent"));
+        command.args(["run", "--id", &self.id, "--cgroup", &self.cgroup]);
+        command.args(["--label", &format!("board={}", self.id)]).args(&self.args);
+        command.arg("--broker").arg(format!("mqtt://127.0.0.1:{}", self.broker));
+        command.arg("--state-dir").arg(&self.state).arg("--run-dir").arg(&self.run);
+        command.arg("--hub-key").arg(&self.key);
+        // An external broker has its own ways to let agents in.
+        if self.token.exists() {
+            command.arg("--token-file").arg(&self.token);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(failpoint) = failpoint {
+            command.env("SKERRY_FAILPOINT", failpoint);
+        }
+        command
     }
 
     pub fn set_broker(&mut self, port: u16) {
@@ -136,29 +156,4 @@ impl Board {
             .map(|m| m.len())
             .sum()
     }
-}
-
-#[allow(clippy::too_many_arguments, reason = "the command line of one program, in one place")]
-fn command(
-    id: &str,
-    state: &Path,
-    run: &Path,
-    cgroup: &str,
-    broker: u16,
-    key: &Path,
-    token: &Path,
-    failpoint: Option<&str>,
-) -> Command {
-    let mut command = Command::new(binary("edge-agent"));
-    command.args(["run", "--id", id, "--cgroup", cgroup, "--label", &format!("board={id}")]);
-    command.arg("--broker").arg(format!("mqtt://127.0.0.1:{broker}"));
-    command.arg("--state-dir").arg(state).arg("--run-dir").arg(run).arg("--hub-key").arg(key);
-    // An external broker has its own ways to let agents in.
-    if token.exists() {
-        command.arg("--token-file").arg(token);
-    }
-    if let Some(failpoint) = failpoint {
-        command.env("SKERRY_FAILPOINT", failpoint);
-    }
-    command
 }

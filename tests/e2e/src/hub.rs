@@ -91,6 +91,15 @@ impl Hub {
         ok.then(|| serde_json::from_str(&text).expect("the hub speaks JSON"))
     }
 
+    /// What is there, as it is.
+    #[track_caller]
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        let answer = self.client.get(self.url(path)).header("authorization", self.bearer()).call();
+        let answer = answer.expect("an answer");
+        assert!(answer.status().is_success(), "GET {path}: {}", answer.status());
+        answer.into_body().with_config().limit(256 << 20).read_to_vec().expect("a whole answer")
+    }
+
     #[track_caller]
     pub fn delete(&self, path: &str) {
         let answer = self

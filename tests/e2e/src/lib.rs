@@ -4,7 +4,11 @@
 //! ends with [`Fleet::finish`], which demands that no process, mount, cgroup or run is left.
 
 mod board;
+mod broker;
+mod cable;
+pub mod forge;
 mod hub;
+mod impostor;
 mod leftovers;
 mod process;
 mod wait;
@@ -13,7 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use board::Board;
+pub use broker::{Broker, Say};
+pub use cable::Cable;
 pub use hub::{Hub, free_port};
+pub use impostor::{Asked, Impostor};
+pub use leftovers::{cgroups, clear};
 pub use process::{Process, signal};
 pub use serde_json::{Value, json};
 pub use wait::{eventually, until};
@@ -68,14 +76,27 @@ impl Fleet {
         fleet
     }
 
+    /// Over a broker that runs already; the boards are online.
+    pub fn start_over(broker: &Broker, boards: usize, hub_args: &[&str]) -> Fleet {
+        let url = broker.url();
+        let mut fleet = Fleet::start_with(0, &[hub_args, &["--broker", &url]].concat());
+        fleet.hub.mqtt = broker.port;
+        for n in 0..boards {
+            fleet.add_board(&format!("board-{n}"));
+            fleet.online(n);
+        }
+        fleet
+    }
+
     pub fn add_board(&mut self, id: &str) -> usize {
+        self.add_board_with(id, self.hub.mqtt, &[])
+    }
+
+    /// One that connects to this port, with more on its command line.
+    pub fn add_board_with(&mut self, id: &str, broker: u16, args: &[&str]) -> usize {
         let place = self.dir.path().join(format!("{id}-{}", self.boards.len()));
-        self.boards.push(Board::start(
-            id,
-            &place,
-            &format!("{}/{}", self.cgroup, self.boards.len()),
-            &self.hub,
-        ));
+        let cgroup = format!("{}/{}", self.cgroup, self.boards.len());
+        self.boards.push(Board::start(id, &place, &cgroup, &self.hub, broker, args));
         self.boards.len() - 1
     }
 
@@ -104,6 +125,14 @@ impl Fleet {
         let id = &self.boards[board].id;
         let list = self.hub.get(&format!("/v1/instances?workload={name}&agent={id}"));
         list["items"][0].clone()
+    }
+
+    /// An event that the operator is shown, of which some words are known.
+    #[track_caller]
+    pub fn told(&self, kind: &str, words: &str) {
+        let fits = |e: &Value| e["kind"] == kind && e["text"].as_str().is_some_and(|t| t.contains(words));
+        let told = eventually(wait::LONGEST, || self.hub.events().iter().any(fits));
+        assert!(told, "the operator is not told: {kind}, {words}; but {:#?}", self.hub.events());
     }
 
     /// Everything is deleted, every board clears up, every process ends, and nothing is left.

@@ -17,6 +17,11 @@ impl Process {
         Process { child: Some(child), log: log.to_path_buf() }
     }
 
+    /// None that runs, but where its words will be.
+    pub fn ended(log: &Path) -> Process {
+        Process { child: None, log: log.to_path_buf() }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
@@ -52,6 +57,14 @@ impl Process {
     pub fn wait_for_end(&mut self) -> Option<i32> {
         crate::until("the process has ended", || !self.is_alive());
         self.child.take().and_then(|mut child| child.wait().ok()).and_then(|status| status.code())
+    }
+
+    /// Processor time it took so far.
+    pub fn cpu_ms(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        // utime and stime, in ticks of 10 ms.
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10
     }
 
     pub fn text(&self) -> String {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Generous: a test that has to wait so long has failed, on any machine.
-const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(20);
 
 #[track_caller]
