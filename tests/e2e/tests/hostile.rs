@@ -74,6 +74,51 @@ fn garbage_from_an_agent_is_named_and_hurts_nobody() {
     fleet.finish();
 }
 
+/// Twenty thousand messages as fast as they go, while another board's work is applied.
+#[test]
+fn f10_a_flood_of_one_agent_holds_up_no_other() {
+    let fleet = Fleet::start(1);
+    fleet.run("work", "hello", QUIET);
+    let before = fleet.boards[0].pids();
+    let token = fs::read_to_string(fleet.hub.data.join("agent-token")).unwrap().trim().to_string();
+    let mut flood = Command::new("mosquitto_pub");
+    flood.args([
+        "-V",
+        "mqttv5",
+        "-h",
+        "127.0.0.1",
+        "-q",
+        "1",
+        "-i",
+        "board-9",
+        "-u",
+        "board-9",
+        "-P",
+        &token,
+    ]);
+    flood.args(["-t", "skerry/v1/agents/board-9/observed", "-l", "-p"]).arg(fleet.hub.mqtt.to_string());
+    let mut flood = flood.stdin(std::process::Stdio::piped()).spawn().expect("mosquitto_pub");
+    let mut lines = flood.stdin.take().expect("a pipe");
+    let writer = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let line = format!("{}\n", "x".repeat(1000));
+        (0..20_000).take_while(|_| lines.write_all(line.as_bytes()).is_ok()).count()
+    });
+    until("the hub hears the flood", || fleet.hub.get("/v1/status")["rejected"].as_u64() > Some(100));
+    let begun = std::time::Instant::now();
+    fleet.hub.apply(&e2e::manifest("new", "hello", QUIET));
+    fleet.steady("new");
+    let took = begun.elapsed();
+    let heard = fleet.hub.get("/v1/status")["rejected"].as_u64().unwrap();
+    println!("apply to steady: {} ms beside a flood of which {heard} messages were heard", took.as_millis());
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+    assert_eq!(fleet.instance("work", 0)["fresh"], true);
+    let _ = flood.kill();
+    let _ = (flood.wait(), writer.join());
+    assert_eq!(fleet.boards[0].pids()["default/work/0"], before["default/work/0"]);
+    fleet.finish();
+}
+
 #[test]
 fn code_that_changed_on_disk_is_fetched_again_and_not_run() {
     let mut fleet = Fleet::start(1);

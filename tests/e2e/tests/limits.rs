@@ -109,6 +109,54 @@ fn f22_a_writer_without_end_is_bounded_by_its_volume() {
     fleet.finish();
 }
 
+/// A guest of ours cannot fork, and threads are not offered to it either; what a hole in the sandbox could
+/// do is done here by a real shell within the workload's own cgroup.
+#[test]
+fn f28_a_fork_bomb_ends_at_the_workloads_pids_limit() {
+    let fleet = Fleet::start(1);
+    let quiet = "  args: [--every, \"60000\"]";
+    fleet.run("calm", "hello", quiet);
+    let (status, answer) = fleet.hub.post("/v1/artifacts?tag=threads:1", SPAWNS_THREADS);
+    assert!(status == 422 && answer.to_string().contains("thread-spawn"), "{status} {answer:#}");
+
+    fleet.run("bomb", "hello", &format!("{quiet}\n  resources: {{pids: 24}}"));
+    let before = fleet.boards[0].pids();
+    let inside =
+        e2e::cgroups(&fleet.boards[0].cgroup).into_iter().filter(|dir| dir.join("pids.max").exists());
+    let dir =
+        inside.into_iter().find(|dir| dir.to_string_lossy().contains("default.bomb.0")).expect("its cgroup");
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_string();
+    assert_eq!(
+        (read("pids.max"), read("pids.current")),
+        ("24".into(), "1".into()),
+        "one process, one thread"
+    );
+    let script = format!("echo $$ > {}/cgroup.procs; while :; do sleep 600 & done", dir.display());
+    let mut shell = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the limit is reached", || read("pids.events").split(' ').nth(1).is_some_and(|n| n != "0"));
+    assert!(read("pids.current").parse::<u32>().unwrap() <= 24, "{}", read("pids.current"));
+    assert_eq!(fleet.boards[0].pids(), before, "it hurts nobody, not even the guest");
+    fleet.hub.delete("/v1/workloads/default/bomb");
+    until("all of it is gone with the workload", || !dir.exists());
+    shell.wait().unwrap();
+    assert_eq!(fleet.boards[0].pid("calm"), before["default/calm/0"]);
+    fleet.finish();
+}
+
+/// A module that imports `wasi` `thread-spawn`.
+const SPAWNS_THREADS: &[u8] = b"\0asm\x01\0\0\0\
+    \x01\x09\x02\x60\x01\x7f\x01\x7f\x60\0\0\
+    \x02\x15\x01\x04wasi\x0cthread-spawn\0\0\
+    \x03\x02\x01\x01\
+    \x05\x03\x01\0\x01\
+    \x07\x13\x02\x06_start\0\x01\x06memory\x02\0\
+    \x0a\x04\x01\x02\0\x0b";
+
 fn disk_bytes(dir: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
