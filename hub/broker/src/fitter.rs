@@ -11,7 +11,7 @@ use rmqtt::fitter::{DefaultFitter, Fitter, FitterManager};
 use rmqtt::types::{ConnectInfo, Disconnect, FitterType, Id, ListenerConfig};
 
 use crate::access::{Role, role};
-use crate::{Access, BrokerConfig};
+use crate::{Access, BrokerConfig, KEEP_ALIVE_SECS_MAX};
 
 pub struct Fitters {
     open: bool,
@@ -47,8 +47,13 @@ struct ShortLived {
 
 #[async_trait]
 impl Fitter for ShortLived {
-    fn keep_alive(&self, keep_alive: &mut u16) -> Result<u16> {
-        self.rest.keep_alive(keep_alive)
+    /// A client without pings, or with rare ones, is given the longest; MQTT 5 tells it so. rmqtt would
+    /// refuse it as 'server unavailable', which sends the reader of that to look at the server.
+    fn keep_alive(&self, asked: &mut u16) -> Result<u16> {
+        if *asked == 0 || *asked > KEEP_ALIVE_SECS_MAX {
+            *asked = KEEP_ALIVE_SECS_MAX;
+        }
+        self.rest.keep_alive(asked)
     }
 
     fn max_mqueue_len(&self) -> usize {

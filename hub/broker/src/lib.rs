@@ -45,6 +45,8 @@ pub const PACKET_BYTES_MAX: u32 = 256 << 10;
 /// A client that takes nothing for so long is cut. Until then what is sent to it waits in memory.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After one and a half of it in silence a client is gone.
+const KEEP_ALIVE_SECS_MAX: u16 = 7200;
 /// Unacknowledged messages in either direction.
 const INFLIGHT_MAX: u16 = 16;
 /// How long `stop` waits for sessions to end.
@@ -263,7 +265,7 @@ async fn listen(config: &BrokerConfig) -> Result<(rmqtt::net::Listener, SocketAd
         // With it a client without a user name would pass by the hook.
         .allow_anonymous(false)
         .allow_zero_keepalive(false)
-        .max_keepalive(7200)
+        .max_keepalive(KEEP_ALIVE_SECS_MAX)
         .max_inflight(std::num::NonZeroU16::new(INFLIGHT_MAX).unwrap_or(std::num::NonZeroU16::MIN))
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .send_timeout(SEND_TIMEOUT)

@@ -239,6 +239,29 @@ async fn an_operator_cannot_push_out_an_agent() {
     assert_eq!(heard(&mut bus).await.1, "in");
 }
 
+/// MQTT allows both; the broker has its own longest, and says so to those who can hear it.
+#[tokio::test]
+async fn a_client_without_pings_is_let_in_and_told_the_longest() {
+    let (broker, _bus) = start().await;
+    const SERVER_KEEP_ALIVE: &[u8] = &[0x13, 0x1c, 0x20]; // 7200
+    for (level, keep_alive) in [(4u8, 0u16), (4, u16::MAX), (5, 0), (5, u16::MAX)] {
+        let [high, low] = keep_alive.to_be_bytes();
+        let properties: &[u8] = if level == 5 { &[0] } else { &[] };
+        let text =
+            |text: &str| [&[0, u8::try_from(text.len()).expect("short")][..], text.as_bytes()].concat();
+        let who = [text("x"), text(OPERATOR), text(OPERATORS)].concat();
+        let body = [&text("MQTT"), &[level, 0xc2, high, low][..], properties, &who].concat();
+        let connect = [&[0x10, u8::try_from(body.len()).expect("short")][..], &body].concat();
+        let mut stream = TcpStream::connect(broker.addr()).await.expect("a connection");
+        stream.write_all(&connect).await.expect("written");
+        let mut answer = [0; 64];
+        let n = within("CONNACK", stream.read(&mut answer)).await.expect("read");
+        assert_eq!((answer[0], answer[3]), (0x20, 0), "level {level}, keep-alive {keep_alive}: let in");
+        let told = answer[..n].windows(3).any(|w| w == SERVER_KEEP_ALIVE);
+        assert_eq!(told, level == 5, "level {level}, keep-alive {keep_alive}");
+    }
+}
+
 /// Bytes of no protocol, and of a broken one, harm only their own connection.
 #[tokio::test]
 async fn garbage_ends_only_its_own_connection() {
