@@ -31,7 +31,7 @@ const RECORD_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    #[error("more than {}; that is the most that is taken", Size(*max))]
+    #[error("larger than {}, the most that is taken; without debug information it may fit (wasm-tools strip)", Size(*max))]
     TooLarge { max: u64 },
     #[error("the hub's disk is full ({path}): {} more are needed", Size(*needed))]
     DiskFull { path: PathBuf, needed: u64 },

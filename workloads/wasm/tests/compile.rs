@@ -116,6 +116,18 @@ fn refusals_name_the_import_and_what_is_right() {
             r#"(module (import "env" "memory" (memory 1)) (func (export "_start")))"#,
             &["`env.memory`", "own memory"],
         ),
+        (
+            r#"(component (import "wasi:sockets/types@0.3.0" (instance)))"#,
+            &["`wasi:sockets/types@0.3.0`", "boards offer WASI 0.2"],
+        ),
+        (
+            r#"(module (import "env" "memory" (memory 1 2 shared)) (func (export "_start")))"#,
+            &["threads", "not wasm32-wasip1-threads"],
+        ),
+        (r#"(module (memory 1 2 shared) (func (export "_start")))"#, &["threads"]),
+        (r#"(module (memory i64 1) (func (export "_start")))"#, &["64-bit memory"]),
+        (r#"(module (tag) (func (export "_start")))"#, &["exceptions", "-fno-exceptions"]),
+        (r#"(module (type (struct)) (func (export "_start")))"#, &["garbage-collected"]),
         (r#"(module (func (export "_initialize")))"#, &["reactor", "main function"]),
         (r#"(module (func (export "main")))"#, &["`_start`"]),
         (

@@ -4,7 +4,10 @@
 //! be invalid (the compiler says so), but what is refused here gets an answer that names the import
 //! and what would be right, which a linker error on a board at night does not.
 
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, Parser, Payload, TypeRef};
+use wasmparser::{
+    ComponentExternalKind, ComponentTypeRef, CompositeInnerType, Encoding, ExternalKind, MemoryType, Parser,
+    Payload, TypeRef,
+};
 
 use super::names::{self, Unknown};
 
@@ -48,6 +51,8 @@ pub enum Refused {
     Broken { offset: usize, message: String },
     #[error("it imports `{import}`, which no board offers: {right}")]
     Import { import: String, right: &'static str },
+    #[error("it needs {what}, which no board offers: {right}")]
+    Feature { what: &'static str, right: &'static str },
     #[error("it has nothing to start: {right}")]
     NoEntry { right: &'static str },
     #[error("it does not export its memory; WASI needs the export `memory`")]
@@ -112,6 +117,23 @@ impl Outline {
     fn take(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
         match payload {
             Payload::Version { encoding: Encoding::Component, .. } => self.kind = Kind::Component,
+            Payload::TypeSection(section) => {
+                for group in section {
+                    let group = group.map_err(broken)?;
+                    if group.types().any(|t| !matches!(t.composite_type.inner, CompositeInnerType::Func(_))) {
+                        return Err(Refused::Feature {
+                            what: "garbage-collected types",
+                            right: "build for linear memory (wasm32-wasip1)",
+                        });
+                    }
+                }
+            }
+            Payload::TagSection(_) => {
+                return Err(Refused::Feature {
+                    what: "exceptions",
+                    right: "build without them (C++: -fno-exceptions; Rust: panic=abort)",
+                });
+            }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(broken)?;
@@ -127,6 +149,7 @@ impl Outline {
             Payload::MemorySection(section) => {
                 for memory in section {
                     let memory = memory.map_err(broken)?;
+                    check_memory(&memory)?;
                     let page = 1u64 << memory.page_size_log2.unwrap_or(16).min(16);
                     let bytes = memory.initial.saturating_mul(page);
                     self.memory_min_bytes = self.memory_min_bytes.saturating_add(bytes);
@@ -161,6 +184,9 @@ impl Outline {
 
     fn module_import(&mut self, module: &str, name: &str, ty: TypeRef) -> Result<(), Refused> {
         let import = format!("{module}.{name}");
+        if let TypeRef::Memory(memory) = &ty {
+            check_memory(memory)?;
+        }
         let known = match ty {
             TypeRef::Func(_) | TypeRef::FuncExact(_) => names::check_preview1(module, name),
             _ => Err(Unknown("a guest brings its own memory, tables and globals")),
@@ -225,6 +251,17 @@ impl Outline {
         };
         Err(Refused::NoEntry { right })
     }
+}
+
+fn check_memory(memory: &MemoryType) -> Result<(), Refused> {
+    if memory.shared {
+        let right = "build for wasm32-wasip1, not wasm32-wasip1-threads";
+        return Err(Refused::Feature { what: "threads (a shared memory)", right });
+    }
+    if memory.memory64 {
+        return Err(Refused::Feature { what: "64-bit memory", right: "build for wasm32-wasip1" });
+    }
+    Ok(())
 }
 
 fn broken(e: wasmparser::BinaryReaderError) -> Refused {

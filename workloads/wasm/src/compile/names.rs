@@ -109,7 +109,9 @@ pub(super) fn check_preview2(name: &str) -> Result<(), Unknown> {
     let known = PREVIEW2_INTERFACES.contains(&interface);
     Err(Unknown(match interface {
         _ if known && version.starts_with("0.2.") => return Ok(()),
-        _ if known => "boards offer WASI 0.2; build for wasm32-wasip2",
+        i if i.starts_with("wasi:") && !version.starts_with("0.2.") => {
+            "boards offer WASI 0.2; build for wasm32-wasip2"
+        }
         i if i.starts_with("wasi:http/") => {
             "wasi:http is not offered yet; use wasi:sockets (plain TCP) within network.connect"
         }
