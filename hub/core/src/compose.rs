@@ -18,6 +18,8 @@ use crate::world::{Agent, World};
 pub enum Waits {
     /// Compiled code that can be made: for this engine.
     Compile(String),
+    /// Nothing will change it but another artefact.
+    Failed(String),
     Other(String),
 }
 
@@ -25,7 +27,7 @@ impl std::fmt::Display for Waits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Waits::Compile(engine) => write!(f, "waiting for code compiled for {engine}"),
-            Waits::Other(reason) => f.write_str(reason),
+            Waits::Failed(reason) | Waits::Other(reason) => f.write_str(reason),
         }
     }
 }
@@ -48,7 +50,7 @@ impl World {
                 engine: Some(engine.to_string()),
             }),
             (_, Some((engine, CompiledRecord::Failed { reason }))) => {
-                Err(Waits::Other(format!("compiling for {engine} failed: {reason}")))
+                Err(Waits::Failed(format!("compiling for {engine} failed: {reason}")))
             }
             (Ok(engine), None) => Err(Waits::Compile(engine.to_string())),
             (Err(""), None) => Err(Waits::Other("the agent reports no engine to compile for".into())),

@@ -6,6 +6,7 @@ use contract::status::InstanceState;
 use contract::{AgentId, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::compose::Waits;
 use crate::core::Core;
 use crate::record::PlacementRecord;
 use crate::session::{Hold, Session};
@@ -62,7 +63,11 @@ impl Core {
         let online = agent.session.as_deref().filter(|s| s.online && self.world.bus_up);
         let Some(session) = online else { return target(TargetState::Offline, "") };
         if let Err(waits) = self.world.ready(&work.template, &agent.record) {
-            return target(TargetState::Waiting, waits.to_string());
+            let state = match waits {
+                Waits::Failed(_) => TargetState::Failing,
+                Waits::Compile(_) | Waits::Other(_) => TargetState::Waiting,
+            };
+            return target(state, waits.to_string());
         }
         if let Some(hold) = session.hold {
             return target(TargetState::Waiting, held(hold));

@@ -104,6 +104,7 @@ fn a_failed_compile_is_remembered_and_shown_and_a_fault_is_tried_again() {
     assert_eq!(compiles(&bed), []);
     let view = bed.core.workload(&key("ns/w")).unwrap();
     assert!(view.message.contains("compiling for e1 failed: not a module"), "{}", view.message);
+    assert_eq!((view.targets.failing, view.targets.waiting), (1, 0), "nothing here will mend itself");
     let shown = bed.core.artifact("bad:1").unwrap();
     assert_eq!(shown.compiled["e1"], CompiledView::Failed { reason: "not a module".into() });
     assert!(matches!(
