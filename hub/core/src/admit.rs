@@ -320,7 +320,7 @@ pub fn resolve<'a>(world: &'a World, image: &str) -> Result<&'a ArtifactRecord, 
         .take(5)
         .collect();
     Err(match others.as_slice() {
-        [] => format!("no artefact '{tag}' was pushed to this hub: hub push <file> {tag}"),
+        [] => format!("no artefact '{tag}' was pushed to this hub: hub push FILE --tag {tag}"),
         others => format!("no artefact '{tag}' was pushed to this hub; there is {}", others.join(", ")),
     })
 }
