@@ -1,24 +1,27 @@
-//! Watching workloads until they are where they should be: a line each, redrawn on a terminal, one
-//! line per change elsewhere.
+//! Watching workloads until they are where they should be: a line each, redrawn on a terminal that
+//! has room for them, one line per change elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::WorkloadKey;
-use hub_core::view::WorkloadView;
+use hub_core::view::{InstanceView, WorkloadView};
 use serde::Deserialize;
 
 use super::client::Client;
 use super::exit::{Code, Done, Failure};
 use super::kinds;
 use super::sse::Events;
-use super::style::{Color, columns, fit, paint};
+use super::style::{Color, columns, fit, lines, paint};
 
 /// A workload that only fails, with nothing under way, for so long is reported as failed: three
 /// starts with their back-off have gone by.
 const FAILING_FOR: Duration = Duration::from_secs(15);
+
+/// Between two looks at what boards still run: a fleet reports more often than anybody reads.
+const LOOK_APART: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
@@ -41,8 +44,10 @@ pub fn position(client: &Client) -> Done<u64> {
 
 struct Row {
     goal: Goal,
-    /// None when it is gone.
+    /// None when the hub has it no more.
     view: Option<WorkloadView>,
+    /// How many instances boards that are here still run of one that was deleted; None: not asked yet.
+    leaving: Option<usize>,
     failing_since: Option<Instant>,
     shown: String,
 }
@@ -56,7 +61,8 @@ impl Row {
 
     fn is_reached(&self) -> bool {
         match (&self.view, self.goal) {
-            (None, _) => true,
+            (None, Goal::Deleted) => self.leaving == Some(0),
+            (None, Goal::Steady { .. }) => true,
             (Some(_), Goal::Deleted) => false,
             (Some(view), Goal::Steady { all: true }) => view.steady,
             (Some(view), Goal::Steady { all: false }) => {
@@ -65,13 +71,21 @@ impl Row {
         }
     }
 
+    fn waits_for_boards(&self) -> bool {
+        self.view.is_none() && !self.is_reached()
+    }
+
     fn has_failed(&self) -> bool {
         self.failing_since.is_some_and(|since| since.elapsed() >= FAILING_FOR)
     }
 
     fn text(&self, key: &WorkloadKey) -> String {
         let (mark, message) = match &self.view {
-            None => (paint("✓", Color::Green), "gone".to_string()),
+            None if self.is_reached() => (paint("✓", Color::Green), "gone".to_string()),
+            None => {
+                let still = self.leaving.map_or_else(String::new, |count| format!(" {count}"));
+                (paint("…", Color::Yellow), format!("deleted; waiting for{still} instances to stop"))
+            }
             Some(view) if self.is_reached() => (paint("✓", Color::Green), view.message.clone()),
             Some(view) if view.targets.failing > 0 => (paint("!", Color::Red), view.message.clone()),
             Some(view) => (paint("…", Color::Yellow), view.message.clone()),
@@ -93,16 +107,26 @@ pub fn watch(
     timeout: contract::quantity::Duration,
 ) -> Done {
     let deadline = Instant::now() + Duration::from_millis(timeout.ms);
-    let events =
-        Events::open(Arc::clone(&client), format!("/v1/watch?after={seq}&kinds=workload"), None, true)?;
+    // What a deleted workload's boards still run shows in their reports.
+    let kinds = if goals.values().any(|g| *g == Goal::Deleted) { "workload,agent" } else { "workload" };
+    let path = format!("/v1/watch?after={seq}&kinds={kinds}");
+    let events = Events::open(Arc::clone(&client), path, None, true)?;
     let mut rows = BTreeMap::new();
     for (key, goal) in goals {
-        let mut row = Row { goal, view: None, failing_since: None, shown: String::new() };
+        let mut row = Row { goal, view: None, leaving: None, failing_since: None, shown: String::new() };
         row.update(look(&client, &key)?);
         rows.insert(key, row);
     }
     let mut screen = Screen::default();
+    let (mut news, mut looked) = (true, None::<Instant>);
     loop {
+        let waits = rows.values().any(Row::waits_for_boards);
+        if waits && news && looked.is_none_or(|at| at.elapsed() >= LOOK_APART) {
+            for (key, row) in rows.iter_mut().filter(|(_, row)| row.waits_for_boards()) {
+                row.leaving = Some(leaving(&client, key)?);
+            }
+            (news, looked) = (false, Some(Instant::now()));
+        }
         screen.draw(&mut rows);
         if rows.values().all(Row::is_reached) {
             return Ok(());
@@ -113,9 +137,13 @@ pub fn watch(
         let Some(left) = deadline.checked_duration_since(Instant::now()) else {
             return Err(timed_out(&rows));
         };
-        match events.next_within(left.min(Duration::from_secs(1))) {
+        let pause = if waits && news { LOOK_APART } else { Duration::from_secs(1) };
+        match events.next_within(left.min(pause)) {
             Ok(None) => {}
-            Ok(Some(event)) => take(&client, event?, &mut rows)?,
+            Ok(Some(event)) => {
+                take(&client, event?, &mut rows)?;
+                news = true;
+            }
             Err(()) => {
                 return Err(Failure::new(Code::Unreachable, "the hub went away; what was applied goes on"));
             }
@@ -143,6 +171,17 @@ fn look(client: &Client, key: &WorkloadKey) -> Done<Option<WorkloadView>> {
         Err(failure) if failure.code == Code::NotFound => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+#[derive(Deserialize)]
+struct Instances {
+    items: Vec<InstanceView>,
+}
+
+/// A board that is away stops it when it is back; nobody waits for that.
+fn leaving(client: &Client, key: &WorkloadKey) -> Done<usize> {
+    let found: Instances = client.get(&format!("/v1/instances?workload={}%2F{}", key.namespace, key.name))?;
+    Ok(found.items.iter().filter(|instance| instance.fresh).count())
 }
 
 fn failed(rows: &BTreeMap<WorkloadKey, Row>) -> Option<Failure> {
@@ -178,7 +217,11 @@ impl Screen {
     fn draw(&mut self, rows: &mut BTreeMap<WorkloadKey, Row>) {
         let mut out = std::io::stdout().lock();
         let texts: Vec<String> = rows.iter().map(|(key, row)| row.text(key)).collect();
-        if out.is_terminal() {
+        if rows.values().zip(&texts).all(|(row, text)| row.shown == *text) {
+            return;
+        }
+        // What has scrolled away cannot be drawn over: then a line per change, as in a file.
+        if texts.len() < lines() {
             if self.drawn > 0 {
                 let _ = write!(out, "\x1b[{}A", self.drawn);
             }
@@ -188,12 +231,12 @@ impl Screen {
             }
             self.drawn = texts.len();
         } else {
-            for (row, text) in rows.values_mut().zip(texts) {
-                if row.shown != text {
-                    let _ = writeln!(out, "{text}");
-                    row.shown = text;
-                }
+            for (_, text) in rows.values().zip(&texts).filter(|(row, text)| row.shown != **text) {
+                let _ = writeln!(out, "{text}");
             }
+        }
+        for (row, text) in rows.values_mut().zip(texts) {
+            row.shown = text;
         }
         let _ = out.flush();
     }

@@ -98,6 +98,12 @@ pub fn columns() -> usize {
         .map_or(usize::MAX, |size| if size.ws_col == 0 { 80 } else { size.ws_col.into() })
 }
 
+/// How many lines can be drawn over; none where standard output is no terminal.
+pub fn lines() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .map_or(0, |size| if size.ws_row == 0 { 24 } else { size.ws_row.into() })
+}
+
 /// Two units at most: `3d4h`, `12m5s`, `8s`.
 pub fn age(ms: Millis) -> String {
     let (s, m, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
