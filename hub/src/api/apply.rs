@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderName, header};
 use bytes::Bytes;
 use contract::manifest::{self, Object, Problem};
 use contract::spec::Workload;
@@ -112,8 +113,8 @@ fn versions(text: &str) -> Result<BTreeMap<WorkloadKey, Version>, ApiError> {
 }
 
 /// Of one manifest document, for editors.
-pub async fn schema() -> Json<serde_json::Value> {
-    Json(manifest::schema())
+pub async fn schema() -> ([(HeaderName, &'static str); 1], Json<serde_json::Value>) {
+    ([(header::CONTENT_TYPE, super::routes::JSON_SCHEMA)], Json(manifest::schema()))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub fn error_schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<ErrorBody>()
 }
 
-const JSON_SCHEMA: &str = "application/schema+json";
+pub const JSON_SCHEMA: &str = "application/schema+json";
 const EVENT_STREAM: &str = "text/event-stream";
 const YAML: &str = "application/yaml";
 const BYTES: &str = "application/octet-stream";

@@ -33,7 +33,7 @@ pub async fn status(State(app): State<App>) -> Result<Json<StatusView>, ApiError
     Ok(Json(status))
 }
 
-#[derive(Default, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// The lineage of the store that was lost; absent after a restore of an old copy.
@@ -41,8 +41,8 @@ pub struct Accept {
 }
 
 pub async fn accept_restore(State(app): State<App>, Body(body): Body) -> Result<Json<Answer>, ApiError> {
-    let accept = if body.is_empty() { Ok(Accept::default()) } else { serde_json::from_slice(&body) };
-    let Accept { lineage } = accept.map_err(|e| ApiError::invalid(format!("body: {e}")))?;
+    let Accept { lineage } =
+        serde_json::from_slice(&body).map_err(|e| ApiError::invalid(format!("body: {e}")))?;
     let answer = accepted(app.hub.request(Request::AcceptRestore { lineage }).await?)?;
     let lineage = app.hub.look(|core, _| core.status().lineage).await?;
     app.data.note_lineage(lineage).map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
