@@ -66,14 +66,14 @@ pub fn apply(client: Client, args: &ApplyArgs) -> Done {
         format!("/v1/apply{}", query(&[("dryRun", args.dry_run.then(|| "true".into())), ("prune", prune)]));
     let answer: Answer = client.post_manifests(&path, &manifests)?;
     if args.output.is_some() {
-        println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
+        say!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
         return Ok(());
     }
     let Answer::Applied { changes, warnings, .. } = answer else {
         return Err(Failure::new(Code::Internal, "the hub's answer to apply is of another version"));
     };
     for change in &changes {
-        println!("{}", told(change, args.dry_run));
+        say!("{}", told(change, args.dry_run));
     }
     for warning in &warnings {
         eprintln!("{} {warning}", paint("warning:", Color::Yellow));
@@ -128,7 +128,7 @@ pub fn diff(client: &Client, args: &DiffArgs) -> Done {
     for item in diffs.items.iter().filter(|item| item.change != ChangeKind::Unchanged) {
         differs = true;
         for line in item.text.lines() {
-            println!(
+            say!(
                 "{}",
                 match line.as_bytes().first() {
                     Some(b'+') => paint(line, Color::Green),

@@ -34,11 +34,14 @@ pub struct PushArgs {
 pub fn push(client: &Client, args: &PushArgs) -> Done {
     let name = args.file.display();
     let file = std::fs::File::open(&args.file).map_err(|why| Failure::usage(format!("{name}: {why}")))?;
+    if !file.metadata()?.is_file() {
+        return Err(Failure::usage(format!("{name} is not a file; name the .wasm")));
+    }
     let stem = args.file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     let tag = args.tag.clone().unwrap_or_else(|| format!("{}:latest", stem.to_lowercase().replace('_', "-")));
     let pushed: Pushed =
         client.upload(&format!("/v1/artifacts{}", query(&[("tag", Some(tag.clone()))])), &file)?;
-    println!("{tag} is {} ({})", pushed.digest, size(pushed.size_bytes));
+    say!("{tag} is {} ({})", pushed.digest, size(pushed.size_bytes));
     Ok(())
 }
 
@@ -88,7 +91,7 @@ pub fn delete(client: Client, args: &DeleteArgs) -> Done {
     let seq = progress::position(&client)?;
     for key in &keys {
         let _: Answer = client.delete(&kinds::path(key))?;
-        println!("workload {key} deleted");
+        say!("workload {key} deleted");
     }
     if args.no_wait {
         return Ok(());
@@ -103,7 +106,7 @@ fn each(args: &DeleteArgs, delete: impl Fn(&str) -> Done<Answer>) -> Done {
     }
     for name in &args.names {
         delete(name)?;
-        println!("{name} deleted");
+        say!("{name} deleted");
     }
     Ok(())
 }
@@ -149,7 +152,7 @@ pub fn scale(client: Client, args: &ScaleArgs) -> Done {
     let body = serde_json::json!({"replicas": args.replicas}).to_string();
     let _: Answer =
         client.post(&format!("{}/scale", kinds::path(&key)), "application/json", body.as_bytes())?;
-    println!("workload {key} scaled to {}", args.replicas);
+    say!("workload {key} scaled to {}", args.replicas);
     steady(client, key, seq, args.no_wait, args.timeout)
 }
 
@@ -170,7 +173,7 @@ pub fn restart(client: Client, args: &RestartArgs) -> Done {
     let key = key(&args.name, args.namespace.as_deref())?;
     let seq = progress::position(&client)?;
     let _: Answer = client.post(&format!("{}/restart", kinds::path(&key)), "application/json", b"{}")?;
-    println!("workload {key} restarts");
+    say!("workload {key} restarts");
     steady(client, key, seq, args.no_wait, args.timeout)
 }
 

@@ -107,7 +107,7 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
         ContextCommand::Ls => {
             for (name, entry) in &config.contexts {
                 let mark = if config.current.as_ref() == Some(name) { '*' } else { ' ' };
-                println!("{mark} {name}  {}  {}", entry.hub, entry.token_file.display());
+                say!("{mark} {name}  {}  {}", entry.hub, entry.token_file.display());
             }
             Ok(())
         }
@@ -135,7 +135,7 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
         }
         ContextCommand::Show => {
             let found = Context::find(args)?;
-            println!(
+            say!(
                 "hub         {} ({})\ntoken file  {}",
                 found.hub,
                 found.hub_from,

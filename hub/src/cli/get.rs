@@ -91,7 +91,7 @@ pub fn main(client: Client, args: &GetArgs) -> Done {
         let event = event?;
         if event.name == "change" || event.name == "gone" {
             if args.output == Output::Table || args.output == Output::Wide {
-                println!();
+                say!();
             }
             show(&client, args)?;
         }

@@ -17,14 +17,14 @@ pub struct StatusArgs {
 pub fn status(client: &Client, args: &StatusArgs) -> Done {
     if args.output.is_some() {
         let value: serde_json::Value = client.get("/v1/status")?;
-        println!("{}", serde_json::to_string_pretty(&value).unwrap_or_default());
+        say!("{}", serde_json::to_string_pretty(&value).unwrap_or_default());
         return Ok(());
     }
     let s: StatusView = client.get("/v1/status")?;
     let up = if s.broker.up { paint("up", Color::Green) } else { paint("down", Color::Red) };
-    println!("Hub           {} {} (key {})", client.context.hub, s.hub_version, s.fingerprint);
-    println!("Store         version {}, term {}, lineage {}", s.version, s.term, s.lineage);
-    println!(
+    say!("Hub           {} {} (key {})", client.context.hub, s.hub_version, s.fingerprint);
+    say!("Store         version {}, term {}, lineage {}", s.version, s.term, s.lineage);
+    say!(
         "Broker        {} {}, {up}{}",
         s.broker.kind,
         s.broker.url,
@@ -43,10 +43,10 @@ pub fn status(client: &Client, args: &StatusArgs) -> Done {
             parts.push(format!("{count} {word}"));
         }
     }
-    println!("Agents        {} in all: {}", a.total, parts.join(", "));
-    println!("Workloads     {}", s.workloads);
+    say!("Agents        {} in all: {}", a.total, parts.join(", "));
+    say!("Workloads     {}", s.workloads);
     if s.rejected > 0 {
-        println!("Rejected      {} messages; the last: {}", s.rejected, s.last_rejected.unwrap_or_default());
+        say!("Rejected      {} messages; the last: {}", s.rejected, s.last_rejected.unwrap_or_default());
     }
     Ok(())
 }
@@ -82,6 +82,6 @@ pub fn restore(client: &Client, command: &RestoreCommand) -> Done {
         None => serde_json::json!({}),
     };
     let _: Answer = client.post("/v1/restore/accept", "application/json", body.to_string().as_bytes())?;
-    println!("accepted: this hub's store is the truth; every board gets its document anew");
+    say!("accepted: this hub's store is the truth; every board gets its document anew");
     Ok(())
 }

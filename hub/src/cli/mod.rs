@@ -1,6 +1,14 @@
 //! The program's command line: the operator's commands, which speak HTTP and nothing else, and the
 //! two that are not a client (`serve`, `compile`).
 
+/// Like `println!`, but a reader that went away (`| head`) is an error to return, not a panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*)?
+    }};
+}
+
 mod apply;
 mod change;
 mod client;
@@ -39,7 +47,13 @@ First steps:
 
 /// Skerry's hub: runs the control side of a fleet of boards, and talks to it.
 #[derive(Parser)]
-#[command(name = "hub", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "hub",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 #[command(after_help = format!("{FIRST_STEPS}\n\n{TABLE}"))]
 pub struct Cli {
     #[command(subcommand)]
@@ -211,8 +225,8 @@ fn unknown(verb: &str) -> String {
 }
 
 fn print(text: &str) -> Done {
-    use std::io::Write as _;
-    Ok(writeln!(std::io::stdout(), "{}", text.trim_end())?)
+    say!("{}", text.trim_end());
+    Ok(())
 }
 
 fn report(done: Done) -> ExitCode {
