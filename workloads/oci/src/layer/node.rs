@@ -28,7 +28,7 @@ pub fn make_file(dir: &Dir, name: &[u8]) -> Result<File, Stop> {
 /// Data comes in the order of its segments; between them are holes.
 pub fn fill(file: &mut File, entry: &Entry, from: &mut impl Read) -> Result<(), Stop> {
     let whole = [Segment { offset: 0, bytes: entry.size }];
-    let mut buffer = vec![0; COPY_BYTES.min(entry.size as usize)];
+    let mut buffer = vec![0; entry.size.min(COPY_BYTES as u64) as usize];
     for segment in entry.segments.as_deref().unwrap_or(&whole) {
         let named =
             |e: std::io::Error| Stop::Fault(format!("write {}", String::from_utf8_lossy(&entry.path)), e);
