@@ -30,13 +30,14 @@ pub enum Place {
 }
 
 impl Files {
-    pub fn open(path: &Path) -> Result<Files, ArchiveError> {
+    /// A packed tar is unpacked into a file without a name in `scratch`, of at most `bytes_max`.
+    pub fn open(path: &Path, scratch: &Path, bytes_max: u64) -> Result<Files, ArchiveError> {
         let io = |source| ArchiveError::Io { path: path.into(), source };
         let file = File::open(path).map_err(io)?;
         if file.metadata().map_err(io)?.is_dir() {
             return Ok(Files::Directory(path.into()));
         }
-        let file = plain(file).map_err(io)?;
+        let file = plain(file, scratch, bytes_max).map_err(io)?;
         let index = index(&file).map_err(|e| match e {
             TarError::Read(source) => ArchiveError::Io { path: path.into(), source },
             TarError::Broken(why) => {
@@ -127,7 +128,7 @@ fn index(file: &File) -> Result<BTreeMap<String, Place>, TarError> {
 }
 
 /// A packed archive is unpacked into a file without a name, for it is read here and there.
-fn plain(mut file: File) -> io::Result<File> {
+fn plain(mut file: File, scratch: &Path, bytes_max: u64) -> io::Result<File> {
     let mut start = [0; 4];
     let n = file.read(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
@@ -135,9 +136,14 @@ fn plain(mut file: File) -> io::Result<File> {
         return Ok(file);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let unpacked = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?;
+    let unpacked = rustix::fs::open(scratch, flags, Mode::RUSR | Mode::WUSR)?;
     let mut unpacked = File::from(unpacked);
-    io::copy(&mut decompress::open(file)?, &mut unpacked)?;
+    let mut packed = decompress::open(file)?;
+    if io::copy(&mut (&mut packed).take(bytes_max), &mut unpacked)? == bytes_max && packed.read(&mut [0])? > 0
+    {
+        let why = format!("unpacked it has more than {bytes_max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
     unpacked.seek(SeekFrom::Start(0))?;
     Ok(unpacked)
 }

@@ -56,7 +56,12 @@ pub type Blob<'a> = (Box<dyn Read + 'a>, u64);
 
 impl Archive {
     pub fn open(path: &Path) -> Result<Archive, ArchiveError> {
-        let files = Files::open(path)?;
+        Archive::open_within(path, &std::env::temp_dir(), u64::MAX)
+    }
+
+    /// For strangers' files: a packed archive takes at most `bytes_max`, in `scratch`.
+    pub fn open_within(path: &Path, scratch: &Path, bytes_max: u64) -> Result<Archive, ArchiveError> {
+        let files = Files::open(path, scratch, bytes_max)?;
         let (made, elsewhere) = (BTreeMap::new(), BTreeMap::new());
         let mut archive = Archive { path: path.into(), files, images: Vec::new(), made, elsewhere };
         // Docker's new form has both; the layout says more.

@@ -67,14 +67,24 @@ pub fn document(store: &Store, digest: &Digest) -> Result<Document, ImageError> 
 }
 
 impl Image {
-    /// Everything but the layers' contents is read and checked here.
+    /// As [`Image::read`], for a machine that must be able to run it.
     pub fn load(store: &Store, manifest: &Digest, wanted: &Platform) -> Result<Image, ImageError> {
+        let image = Image::read(store, manifest)?;
+        if !wanted.runs(&image.config.platform) {
+            let why = format!("the image is made for {}, this is {wanted}", image.config.platform);
+            return Err(refused("manifest", *manifest)(why));
+        }
+        Ok(image)
+    }
+
+    /// Everything but the layers' contents is read and checked here.
+    pub fn read(store: &Store, manifest: &Digest) -> Result<Image, ImageError> {
         let refuse = |why: String| refused("manifest", *manifest)(why);
         let Document::Manifest(found) = document(store, manifest)? else {
             return Err(refuse("it is an index; choose the manifest for a platform first".into()));
         };
         found.check_image().map_err(refuse)?;
-        let config = load_config(store, &found.config.digest, wanted)?;
+        let config = load_config(store, &found.config.digest)?;
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != found.layers.len() {
             return Err(refuse(format!(
@@ -101,14 +111,9 @@ impl Image {
     }
 }
 
-fn load_config(store: &Store, digest: &Digest, wanted: &Platform) -> Result<ImageConfig, ImageError> {
+fn load_config(store: &Store, digest: &Digest) -> Result<ImageConfig, ImageError> {
     let bytes = store.read(digest, document::DOCUMENT_BYTES_MAX)?;
-    let config = document::parse_config(&bytes).map_err(refused("image configuration", *digest))?;
-    if !wanted.runs(&config.platform) {
-        let why = format!("the image is made for {}, this is {wanted}", config.platform);
-        return Err(refused("image configuration", *digest)(why));
-    }
-    Ok(config)
+    document::parse_config(&bytes).map_err(refused("image configuration", *digest))
 }
 
 /// What a document points to, and how large each is said to be.
