@@ -18,6 +18,7 @@ pub mod limits;
 #[cfg(feature = "manifest")]
 pub mod manifest;
 pub mod message;
+pub mod platform;
 pub mod quantity;
 pub mod rules;
 pub mod run;
@@ -30,5 +31,6 @@ pub mod version;
 
 pub use digest::{Digest, RevisionId};
 pub use id::{AgentId, BoardId, InstanceId, Lineage, Name, Nonce, RunId, WorkloadKey};
+pub use platform::Platform;
 pub use time::{Millis, Now};
 pub use version::{Attempt, Epoch, Generation, Term, Version};

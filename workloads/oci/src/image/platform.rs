@@ -1,69 +1,9 @@
-//! For which machine an image is made, and which image of an index a machine takes.
+//! Which image of an index a machine takes.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+pub use contract::platform::{Platform, PlatformError};
 
 use super::document::Descriptor;
 use super::media;
-
-/// In Go's words, as images have it: `linux/arm/v7`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Platform {
-    pub os: String,
-    pub architecture: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{0}' is no platform: os/architecture or os/architecture/variant, such as linux/arm64 or linux/arm/v7"
-)]
-pub struct PlatformError(String);
-
-impl Platform {
-    /// What this binary was built for: what runs it runs the same.
-    pub fn native() -> Platform {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", None),
-            "aarch64" => ("arm64", None),
-            "arm" if cfg!(target_feature = "v7") => ("arm", Some("v7")),
-            "arm" => ("arm", Some("v6")),
-            "x86" => ("386", None),
-            "powerpc64" => ("ppc64le", None),
-            "loongarch64" => ("loong64", None),
-            same => (same, None),
-        };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.map(String::from) }
-    }
-
-    /// How well an image for `offered` runs on this machine; 0 is exact, `None` is not at all. An older
-    /// variant of the same architecture runs, a newer one does not.
-    fn distance(&self, offered: &Platform) -> Option<u32> {
-        if self.os != offered.os || self.architecture != offered.architecture {
-            return None;
-        }
-        level(self).checked_sub(level(offered))
-    }
-
-    /// Whether an image made for `offered` runs here.
-    pub fn runs(&self, offered: &Platform) -> bool {
-        self.distance(offered).is_some()
-    }
-}
-
-/// An unnamed variant is the one that everybody means: v7 for arm, v8 for arm64, v1 for amd64.
-fn level(platform: &Platform) -> u32 {
-    let named =
-        platform.variant.as_deref().and_then(|v| v.strip_prefix('v')?.split('.').next()?.parse().ok());
-    named.unwrap_or(match platform.architecture.as_str() {
-        "arm" => 7,
-        "arm64" => 8,
-        _ => 1,
-    })
-}
 
 /// The image of an index that fits best, or what there is instead.
 pub fn choose<'a>(offered: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, String> {
@@ -88,35 +28,6 @@ pub fn choose<'a>(offered: &'a [Descriptor], wanted: &Platform) -> Result<&'a De
 pub fn is_image(descriptor: &Descriptor) -> bool {
     let known = descriptor.platform.as_ref().is_none_or(|p| p.os != "unknown");
     known && (media::is_manifest(&descriptor.media_type) || media::is_index(&descriptor.media_type))
-}
-
-impl FromStr for Platform {
-    type Err = PlatformError;
-
-    fn from_str(text: &str) -> Result<Platform, PlatformError> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let (os, architecture, variant) = match parts.as_slice() {
-            [os, architecture] => (os, architecture, None),
-            [os, architecture, variant] => (os, architecture, Some(variant.to_string())),
-            _ => return Err(PlatformError(text.into())),
-        };
-        let word =
-            |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_');
-        if !parts.iter().all(|p| word(p)) {
-            return Err(PlatformError(text.into()));
-        }
-        Ok(Platform { os: os.to_string(), architecture: architecture.to_string(), variant })
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match &self.variant {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -173,13 +84,5 @@ mod tests {
         assert!(chosen(&["unknown/unknown"], "linux/arm/v6").unwrap_err().contains("no image at all"));
         assert_eq!(chosen(&["", "unknown/unknown"], "linux/arm64").unwrap(), "");
         assert!(chosen(&["", ""], "linux/arm64").is_err());
-    }
-
-    #[test]
-    fn wrong_platforms_are_refused() {
-        for text in ["", "linux", "linux/", "linux/arm/v7/x", "linux/a b"] {
-            assert!(text.parse::<Platform>().is_err(), "{text}");
-        }
-        assert!(Platform::native().runs(&Platform::native()));
     }
 }
