@@ -187,6 +187,7 @@ pub fn assignment(instance: &InstanceId, args: &[&str]) -> Assignment {
         stop_grace_ms: 1000,
         healthy_after_ms: 0,
         health_deadline_ms: 1000,
+        container: None,
     };
     Assignment {
         workload: instance.workload.clone(),

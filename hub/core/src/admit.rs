@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::image::ImageRef;
 use contract::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
+use contract::platform::Platform;
 use contract::spec::Workload;
 use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey, rules};
 
 use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
 use crate::charge::Charge;
 use crate::labels;
+use crate::place::Lack;
 use crate::record::{ArtifactRecord, WorkloadRecord};
+use crate::reserve;
 use crate::revision::{changed, created};
 use crate::template::Template;
 use crate::world::{Agent, World};
@@ -95,6 +98,7 @@ impl Admission<'_> {
         }
         if self.errors.is_empty() {
             self.documents();
+            self.errors.extend(reserve::clashes(self.world, &self.admitted.records));
         }
     }
 
@@ -134,6 +138,9 @@ impl Admission<'_> {
             let (given, is) = (word(&given), word(&runtime));
             self.refuse(&key, "spec.runtime", format!("is {given}, but the artefact is {is}: leave it out"));
         }
+        for finding in rules::fits(&workload.spec, runtime) {
+            self.refuse(&key, &finding.path, finding.reason);
+        }
         if self.errors.len() > before {
             return;
         }
@@ -150,25 +157,32 @@ impl Admission<'_> {
             let bytes = template.price.plain_bytes;
             self.refuse(&key, "spec", format!("would alone fill an agent's document, with {bytes} bytes"));
         }
-        self.labels(&key, workload, &template);
+        self.agents(&key, workload, &template);
         self.record(workload, revision, artifact);
     }
 
-    /// Who would run it, and whether they have the labels that its environment needs.
-    fn labels(&mut self, key: &WorkloadKey, workload: &Workload, template: &Template) {
+    /// Who would run it, and whether they have what it needs: labels for its environment, features, and
+    /// something that they can run.
+    fn agents(&mut self, key: &WorkloadKey, workload: &Workload, template: &Template) {
         let selector = workload.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
         let selected = |agent: &&Agent| labels::miss(selector, &agent.record.labels).is_none();
         let matching = self.world.agents.iter().filter(|(_, agent)| selected(agent));
         let mut count = 0;
         let mut lacking: BTreeMap<&str, Vec<&AgentId>> = BTreeMap::new();
-        let mut unserved: Vec<&AgentId> = Vec::new();
+        let mut featureless: BTreeMap<&str, Vec<&AgentId>> = BTreeMap::new();
+        let (mut unserved, mut alien): (Vec<&AgentId>, Vec<&AgentId>) = Default::default();
         for (id, agent) in matching {
             count += 1;
             for label in template.labels.iter().filter(|label| !agent.record.labels.contains_key(*label)) {
                 lacking.entry(label).or_default().push(id);
             }
-            if self.world.engine(&agent.record).is_err() {
-                unserved.push(id);
+            for feature in template.requires.iter().filter(|f| !agent.record.features.contains(*f)) {
+                featureless.entry(feature).or_default().push(id);
+            }
+            match self.world.fits(template, &agent.record) {
+                Ok(()) => {}
+                Err(Lack::Engine(_)) => unserved.push(id),
+                Err(Lack::Platform { .. }) => alien.push(id),
             }
         }
         if count == 0 {
@@ -189,9 +203,36 @@ impl Admission<'_> {
                     .push(format!("{key}: waits on agents without the label '{label}': {names}"));
             }
         }
+        for (feature, agents) in featureless {
+            let names = named(&agents);
+            self.admitted
+                .warnings
+                .push(format!("{key}: does not run on agents without the feature '{feature}': {names}"));
+        }
+        self.platforms(key, template, &alien, count);
         if !unserved.is_empty() {
             let names = named(&unserved);
             self.admitted.warnings.push(format!("{key}: no compile worker serves the engine of: {names}"));
+        }
+    }
+
+    /// Boards for which the image has nothing: a warning, unless they are all.
+    fn platforms(&mut self, key: &WorkloadKey, template: &Template, alien: &[&AgentId], count: usize) {
+        let image = self.world.artifacts.get(&template.image).and_then(|a| a.image.as_deref());
+        let (Some(image), false) = (image, alien.is_empty()) else { return };
+        let archs = alien.iter().filter_map(|id| self.world.agents.get(*id)).map(|a| &*a.record.arch);
+        let lacking: BTreeSet<String> = archs.map(|arch| Platform::of_board(arch).to_string()).collect();
+        let (lacking, names) = (lacking.into_iter().collect::<Vec<_>>().join(", "), named(alien));
+        let has = image.names();
+        if alien.len() == count {
+            let reason = format!(
+                "has nothing for {lacking}, and the selected agents are all of that: {names}; it has {has}"
+            );
+            self.refuse(key, "spec.image", reason);
+        } else {
+            self.admitted
+                .warnings
+                .push(format!("{key}: the image has nothing for {lacking} ({names}); it has {has}"));
         }
     }
 

@@ -10,6 +10,7 @@ use contract::time::Millis;
 use contract::{AgentId, Digest, Lineage, Nonce, Term, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::image::ImageRecord;
 use crate::record::{
     AgentRecord, ArtifactKind, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
 };
@@ -176,6 +177,17 @@ pub struct HubFacts {
     pub announce_window_ms: Millis,
 }
 
+/// What was pushed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewArtifact {
+    pub digest: Digest,
+    pub size_bytes: u64,
+    pub kind: ArtifactKind,
+    pub tag: Option<String>,
+    /// Of an `OciImage`.
+    pub image: Option<Box<ImageRecord>>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// All or nothing.
@@ -193,12 +205,7 @@ pub enum Request {
         key: WorkloadKey,
     },
     /// The bytes are in the artefact store, inspected.
-    AddArtifact {
-        digest: Digest,
-        size_bytes: u64,
-        kind: ArtifactKind,
-        tag: Option<String>,
-    },
+    AddArtifact(NewArtifact),
     RemoveArtifact {
         reference: String,
     },

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::image::ImageRef;
+use contract::spec::Runtime;
 use contract::time::{Millis, Now, backoff_ms};
 use contract::{Digest, WorkloadKey};
 
-use crate::api::{Answer, EffectId, Op, Outcome, Refusal, RequestId};
+use crate::api::{Answer, EffectId, NewArtifact, Op, Outcome, Refusal, RequestId};
 use crate::core::Core;
-use crate::record::{ArtifactKind, ArtifactRecord, CompiledRecord};
+use crate::record::{ArtifactRecord, CompiledRecord};
 use crate::sanitize;
 
 #[derive(Debug, Default)]
@@ -47,16 +48,16 @@ impl Compiles {
     }
 }
 
+/// What a push may be named; asked before its bytes are taken, too.
+pub fn check_tag(tag: &str) -> Result<(), String> {
+    let image: ImageRef = tag.parse().map_err(|e: contract::image::ImageError| e.to_string())?;
+    let plain = image.host.is_none() && image.digest.is_none() && image.tag.is_some();
+    if plain { Ok(()) } else { Err(format!("'{tag}' is not name:tag")) }
+}
+
 impl Core {
-    pub(crate) fn on_add_artifact(
-        &mut self,
-        now: Now,
-        request: RequestId,
-        digest: Digest,
-        size_bytes: u64,
-        kind: ArtifactKind,
-        tag: Option<String>,
-    ) {
+    pub(crate) fn on_add_artifact(&mut self, now: Now, request: RequestId, new: NewArtifact) {
+        let NewArtifact { digest, size_bytes, kind, tag, image } = new;
         if let Some(refusal) = self.refuses_artifact(&digest, tag.as_deref()) {
             return self.out.answer(request, Answer::Refused { errors: vec![refusal] });
         }
@@ -68,8 +69,14 @@ impl Core {
             tags: BTreeSet::new(),
             pushed_wall_ms: now.wall_ms,
             compiled: BTreeMap::new(),
+            image: None,
         });
         let before = artifact.clone();
+        if let Some(image) = image {
+            let whole = artifact.image.get_or_insert_default();
+            whole.add(&image);
+            artifact.size_bytes = whole.pieces().values().sum();
+        }
         // Pushing it again asks to try again.
         artifact.compiled.retain(|_, compiled| matches!(compiled, CompiledRecord::Ready { .. }));
         if let Some(tag) = tag {
@@ -87,14 +94,8 @@ impl Core {
 
     fn refuses_artifact(&self, digest: &Digest, tag: Option<&str>) -> Option<Refusal> {
         let refusal = |reason: String| Some(Refusal { workload: None, field: "tag".into(), reason });
-        if let Some(tag) = tag {
-            match tag.parse::<ImageRef>() {
-                Err(e) => return refusal(e.to_string()),
-                Ok(image) if image.host.is_some() || image.digest.is_some() || image.tag.is_none() => {
-                    return refusal(format!("'{tag}' is not name:tag"));
-                }
-                Ok(_) => {}
-            }
+        if let Some(Err(reason)) = tag.map(check_tag) {
+            return refusal(reason);
         }
         if self.world.artifacts.len() >= ARTIFACTS_MAX && !self.world.artifacts.contains_key(digest) {
             return refusal(format!("there are {ARTIFACTS_MAX} artefacts already; remove some"));
@@ -119,6 +120,7 @@ impl Core {
         let engines: BTreeSet<String> =
             agents.filter_map(|agent| self.world.engine(&agent.record).ok()).map(str::to_string).collect();
         let Some(artifact) = self.world.artifacts.get(&digest) else { return };
+        let engines = if artifact.kind.runtime() == Runtime::Wasm { engines } else { BTreeSet::new() };
         for engine in engines.iter().filter(|engine| !artifact.compiled.contains_key(*engine)) {
             self.compiles.want(digest, engine);
         }

@@ -9,6 +9,7 @@ use contract::{AgentId, Generation, WorkloadKey};
 
 use crate::api::{Op, Placed};
 use crate::core::Core;
+use crate::image::nothing_for;
 use crate::record::{AgentRecord, CompiledRecord, PlacementRecord};
 use crate::template::Template;
 use crate::world::{Agent, World};
@@ -39,8 +40,14 @@ impl World {
             return Err(Waits::Other(missing));
         }
         let source = template.image;
-        if !self.artifacts.contains_key(&source) {
+        let Some(artifact) = self.artifacts.get(&source) else {
             return Err(Waits::Other(format!("artefact {} is not here any more", source.short())));
+        };
+        if let Some(image) = &artifact.image {
+            let nothing = |_| Waits::Other(nothing_for(&record.arch, image));
+            let manifest = image.for_board(&record.arch).map_err(nothing)?.manifest;
+            let (digest, size_bytes) = (manifest.digest, manifest.size_bytes);
+            return Ok(ArtifactRef { source, digest, size_bytes, engine: None });
         }
         match self.compiled(&source, record) {
             (_, Some((engine, CompiledRecord::Ready { digest, size_bytes }))) => Ok(ArtifactRef {
@@ -71,10 +78,21 @@ impl World {
         match self.ready(&template, agent) {
             Err(waits) => Placed::Waiting(waits.to_string()),
             Ok(artifact) => match template.assignment(placed, artifact, &agent.labels) {
-                Ok(assignment) => Placed::Assigned(Box::new(assignment)),
+                Ok(mut assignment) => {
+                    if let Some(signal) = self.image_stop(&template, agent) {
+                        assignment.run.stop_signal = signal.to_string();
+                    }
+                    Placed::Assigned(Box::new(assignment))
+                }
                 Err(reason) => Placed::Waiting(reason),
             },
         }
+    }
+
+    /// How the image itself wants to be stopped, where the manifest says nothing.
+    fn image_stop(&self, template: &Template, agent: &AgentRecord) -> Option<&str> {
+        let artifact = self.artifacts.get(&template.image).filter(|_| template.image_stops)?;
+        artifact.image.as_ref()?.for_board(&agent.arch).ok()?.stop_signal.as_deref()
     }
 
     pub fn assignments(&self, id: &AgentId, agent: &Agent) -> BTreeMap<WorkloadKey, Assignment> {

@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 
-use contract::AgentId;
 use contract::limits::SLOTS_PER_AGENT_MAX;
 use contract::spec::Selector;
+use contract::{AgentId, WorkloadKey};
 
 use crate::charge::{Charge, Price, Shortage};
+use crate::image::{ImageRecord, nothing_for};
 use crate::labels::{self, Labels, Miss};
 
 /// What a workload wants of a board.
@@ -19,6 +20,17 @@ pub struct Ask<'a> {
     pub selector: Option<&'a Selector>,
     pub requires: &'a BTreeSet<String>,
     pub price: Price,
+    /// Ports of the board; one slot at most has them.
+    pub ports: &'a [u16],
+}
+
+/// Why a board could be given nothing to run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lack<'a> {
+    /// The engine for which no worker compiles.
+    Engine(&'a str),
+    /// The image has no part for this architecture.
+    Platform { arch: &'a str, image: &'a ImageRecord },
 }
 
 /// What a board has.
@@ -34,15 +46,20 @@ pub struct Board<'a> {
     pub own: Option<(&'a BTreeSet<u32>, Charge)>,
     /// New slots go to boards that are heard of, if there are any.
     pub reachable: bool,
-    /// The engine whose compiled code it loads, if the hub can compile for it.
-    pub engine: Result<&'a str, &'a str>,
+    /// Whether there is anything of the artefact that it could run.
+    pub fits: Result<(), Lack<'a>>,
+    /// A port of the ask that another workload has here.
+    pub taken: Option<(u16, &'a WorkloadKey)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum WhyNot<'a> {
     Selector(Miss<'a>),
     Feature(&'a str),
-    Engine(&'a str),
+    Lacks(Lack<'a>),
+    Port(u16, &'a WorkloadKey),
+    /// Another slot of the same workload is here, and has the port.
+    OwnPort(u16),
     Short(Shortage),
     Slots,
 }
@@ -52,8 +69,13 @@ impl fmt::Display for WhyNot<'_> {
         match self {
             WhyNot::Selector(miss) => write!(f, "selector wants {miss}"),
             WhyNot::Feature(feature) => write!(f, "lacks the feature '{feature}'"),
-            WhyNot::Engine("") => f.write_str("reports no engine to compile for"),
-            WhyNot::Engine(engine) => write!(f, "its engine {engine} is served by no compile worker"),
+            WhyNot::Lacks(Lack::Engine("")) => f.write_str("reports no engine to compile for"),
+            WhyNot::Lacks(Lack::Engine(engine)) => {
+                write!(f, "its engine {engine} is served by no compile worker")
+            }
+            WhyNot::Lacks(Lack::Platform { arch, image }) => f.write_str(&nothing_for(arch, image)),
+            WhyNot::Port(port, key) => write!(f, "waits for port {port}, which {key} has there"),
+            WhyNot::OwnPort(port) => write!(f, "has an instance of it already, which has port {port}"),
             WhyNot::Short(shortage) => shortage.fmt(f),
             WhyNot::Slots => write!(f, "has {SLOTS_PER_AGENT_MAX} instances of it already"),
         }
@@ -71,11 +93,20 @@ fn able<'a>(ask: &Ask<'a>, board: &Board<'a>) -> Result<(), WhyNot<'a>> {
     if let Some(feature) = ask.requires.iter().find(|f| !board.features.contains(*f)) {
         return Err(WhyNot::Feature(feature));
     }
-    Ok(())
+    match board.fits {
+        Err(lack @ Lack::Platform { .. }) => Err(WhyNot::Lacks(lack)),
+        _ => Ok(()),
+    }
 }
 
 /// Why a board would not take `n` slots in all, where it has what `board.own` says.
-fn room<'a>(ask: &Ask<'a>, board: &Board<'_>, n: usize) -> Result<(), WhyNot<'a>> {
+fn room<'a>(ask: &Ask<'a>, board: &Board<'a>, n: usize) -> Result<(), WhyNot<'a>> {
+    if let Some((port, key)) = board.taken {
+        return Err(WhyNot::Port(port, key));
+    }
+    if let Some(port) = ask.ports.first().filter(|_| n > 1) {
+        return Err(WhyNot::OwnPort(*port));
+    }
     let old = board.own.map_or(Charge::default(), |(_, charge)| charge);
     let short = Charge::shortage(board.limit, board.used.minus(old), old, ask.price.of(n));
     short.map_or(Ok(()), |shortage| Err(WhyNot::Short(shortage)))
@@ -86,7 +117,7 @@ pub fn why_not<'a>(ask: &Ask<'a>, board: &Board<'a>, replicas: bool) -> Result<(
     able(ask, board)?;
     let n = board.own.map_or(0, |(slots, _)| slots.len());
     if replicas {
-        board.engine.map_err(WhyNot::Engine)?;
+        board.fits.map_err(WhyNot::Lacks)?;
         if n >= SLOTS_PER_AGENT_MAX {
             return Err(WhyNot::Slots);
         }
@@ -95,7 +126,7 @@ pub fn why_not<'a>(ask: &Ask<'a>, board: &Board<'a>, replicas: bool) -> Result<(
 }
 
 /// `everyAgent`: whether slot 0 is on this board. A board whose engine nobody serves is a target
-/// all the same: it waits, by name.
+/// all the same: it waits, by name. (A worker may come; an image's platforms do not.)
 pub fn every<'a>(ask: &Ask<'a>, board: &Board<'a>) -> Result<(), WhyNot<'a>> {
     match board.own {
         Some(_) => allows(ask, board)?,
@@ -145,7 +176,7 @@ pub fn fill(ask: &Ask<'_>, boards: &[Board<'_>], slots: &mut [BTreeSet<u32>], wa
         return wanted;
     }
     let mut heap: BinaryHeap<_> = (0..boards.len())
-        .filter(|n| able(ask, &boards[*n]).is_ok() && boards[*n].engine.is_ok())
+        .filter(|n| able(ask, &boards[*n]).is_ok() && boards[*n].fits.is_ok())
         .map(|n| Reverse(rank(&boards[n], slots[n].len(), n)))
         .collect();
     let mut unplaced = Vec::new();

@@ -140,7 +140,7 @@ impl Core {
         let Some((work, agent)) = self.pair(key, id) else { return };
         let (ask, board) = (work.ask(), self.world.board(work, id, agent));
         let place = place::every(&ask, &board);
-        let unplaced = matches!(place, Err(place::WhyNot::Short(_) | place::WhyNot::Feature(_)));
+        let unplaced = place.as_ref().is_err_and(|why| !matches!(why, place::WhyNot::Selector(_)));
         let slots = if place.is_ok() { BTreeSet::from([0]) } else { BTreeSet::new() };
         if unplaced != work.unplaced.agents.contains(id) {
             self.world.set_unplaced(key, |u| {
@@ -230,7 +230,10 @@ impl Core {
         let before = work.placed.get(id);
         let same_record = before.map(|p| &p.record) == placed.as_ref().map(|p| &p.record);
         if before != placed.as_ref() {
-            if self.world.set_placed(key, id, placed) {
+            let ports = work.ports_on(id);
+            let freed = self.world.set_placed(key, id, placed);
+            let left = self.pair(key, id).map_or(BTreeSet::new(), |(work, _)| work.ports_on(id));
+            if freed || !ports.is_subset(&left) {
                 self.dirty_starving(id);
             }
             self.changes.agent(id);

@@ -11,6 +11,8 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::image::ImageRecord;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     pub lineage: Lineage,
@@ -88,8 +90,11 @@ pub struct ArtifactRecord {
     /// `name:tag`s that point here.
     pub tags: BTreeSet<String>,
     pub pushed_wall_ms: Option<Millis>,
-    /// By engine id.
+    /// By engine id; WASM only.
     pub compiled: BTreeMap<String, CompiledRecord>,
+    /// OCI only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageRecord>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,12 +103,14 @@ pub struct ArtifactRecord {
 pub enum ArtifactKind {
     WasmModule,
     WasmComponent,
+    OciImage,
 }
 
 impl ArtifactKind {
     pub fn runtime(self) -> Runtime {
         match self {
             ArtifactKind::WasmModule | ArtifactKind::WasmComponent => Runtime::Wasm,
+            ArtifactKind::OciImage => Runtime::Oci,
         }
     }
 }

@@ -18,9 +18,7 @@ impl Core {
             Request::Delete { keys, if_version } => self.on_delete(id, keys, if_version),
             Request::Scale { key, replicas, if_version } => self.on_scale(now, id, key, replicas, if_version),
             Request::Restart { key } => self.on_restart(now, id, key),
-            Request::AddArtifact { digest, size_bytes, kind, tag } => {
-                self.on_add_artifact(now, id, digest, size_bytes, kind, tag)
-            }
+            Request::AddArtifact(new) => self.on_add_artifact(now, id, new),
             Request::RemoveArtifact { reference } => self.on_remove_artifact(id, &reference),
             Request::Command { agent, op, deadline_ms, ticket } => {
                 self.on_command(now, id, agent, op, deadline_ms, ticket)
@@ -58,9 +56,9 @@ impl Core {
             let (slots, agents) = (work.unplaced.slots.len(), work.unplaced.agents.len());
             match (slots, agents) {
                 (0, 0) => None,
-                (0, n) => {
-                    Some(format!("{key}: {n} of the selected agents have no room for it, or lack a feature"))
-                }
+                (0, n) => Some(format!(
+                    "{key}: {n} of the selected agents have no room or nothing to run for it; describe says which"
+                )),
                 (n, _) => Some(format!("{key}: no agent has room for {n} of {} replicas", work.replicas())),
             }
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::defaults::effective;
+use contract::defaults::{container, effective};
 use contract::env::{env_labels, expand_env};
 use contract::run::{ArtifactRef, Assignment, MountSource, RunSpec};
 use contract::spec::{EnvValue, Runtime, Workload};
@@ -21,6 +21,8 @@ pub struct Template {
     /// Agent labels that the environment refers to.
     pub labels: BTreeSet<String>,
     pub price: Price,
+    /// Nobody named a signal, so that the image's own holds, if it has one.
+    pub image_stops: bool,
     /// Environment as written, in `run.env`; the artefact is a placeholder.
     pub run: RunSpec,
 }
@@ -55,11 +57,14 @@ impl Template {
             stop_grace_ms: effective.stop_grace_ms,
             healthy_after_ms: effective.healthy_after_ms,
             health_deadline_ms: effective.health_deadline_ms,
+            container: (runtime == Runtime::Oci).then(|| container(spec)),
         };
         let labels = run.env.values().flat_map(|text| env_labels(text)).map(str::to_string).collect();
         let requires = requires(&run);
         let (key, price) = (manifest.key(), Price::default());
-        let mut template = Template { key, revision, image, runtime, requires, labels, price, run };
+        let image_stops = runtime == Runtime::Oci && spec.stop.as_ref().is_none_or(|s| s.signal.is_none());
+        let mut template =
+            Template { key, revision, image, runtime, requires, labels, price, image_stops, run };
         template.price = template.priced();
         // Time can be shared and memory cannot: a cpu limit that nobody asked for reserves nothing, or
         // four small workloads with no word about cpu would fill a board of two cores.
@@ -80,6 +85,7 @@ impl Template {
             + json_len(&run.network.connect)
             + json_len(&run.network.listen)
             + json_len(&run.mounts)
+            + run.container.as_ref().map_or(0, json_len)
             + json_len(&self.key);
         Price {
             cpu_millis: run.limits.cpu_millis,
@@ -112,6 +118,11 @@ impl Template {
         Ok(self.assignment_of(record.attempt, record.restarts, run, slots))
     }
 
+    /// Ports of the board that nothing else placed there may have.
+    pub fn ports(&self) -> &[u16] {
+        self.run.container.as_ref().map_or(&[], |container| &container.ports)
+    }
+
     /// A label that the agent lacks.
     pub fn missing_label(&self, labels: &Labels) -> Option<String> {
         self.labels.iter().find(|label| !labels.contains_key(*label)).map(|label| lacks(label))
@@ -133,7 +144,8 @@ fn requires(run: &RunSpec) -> BTreeSet<String> {
         MountSource::HostPath { .. } => "host-path-mounts",
         MountSource::Tmpfs { .. } => "tmpfs-mounts",
     });
-    mounts.chain([runtime]).map(str::to_string).collect()
+    let devices = run.container.iter().filter(|c| !c.devices.is_empty()).map(|_| "devices");
+    mounts.chain([runtime]).chain(devices).map(str::to_string).collect()
 }
 
 fn json_len<T: serde::Serialize>(value: &T) -> usize {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use contract::spec::Runtime;
 use contract::time::Millis;
 use contract::{AgentId, Digest, RevisionId, WorkloadKey};
 
 use crate::api::HubFacts;
 use crate::charge::Charge;
-use crate::place::{Ask, Board};
+use crate::place::{Ask, Board, Lack};
 use crate::record::{AgentRecord, ArtifactRecord, CompiledRecord, Meta, PlacementRecord, WorkloadRecord};
 use crate::session::Session;
 use crate::template::Template;
@@ -103,12 +104,25 @@ impl Work {
         Some(Arc::new(Template::new(&old.manifest, old.revision, old.image, old.runtime)))
     }
 
+    /// Ports of the board that this has, or keeps while an earlier revision still runs there.
+    pub fn ports_on(&self, id: &AgentId) -> BTreeSet<u16> {
+        let Some(placed) = self.placed.get(id) else { return BTreeSet::new() };
+        let mut ports: BTreeSet<u16> = self.template.ports().iter().copied().collect();
+        if placed.record.revision != self.record.revision
+            && let Some(earlier) = self.template(placed.record.revision)
+        {
+            ports.extend(earlier.ports());
+        }
+        ports
+    }
+
     pub fn ask(&self) -> Ask<'_> {
         let placement = self.record.manifest.spec.placement.as_ref();
         Ask {
             selector: placement.and_then(|p| p.selector.as_ref()),
             requires: &self.template.requires,
             price: self.template.price,
+            ports: self.template.ports(),
         }
     }
 }
@@ -227,8 +241,35 @@ impl World {
             used: agent.used,
             own: work.placed.get(id).map(|p| (&p.record.slots, p.charge)),
             reachable: self.bus_up && agent.is_online(),
-            engine: self.engine(&agent.record),
+            fits: self.fits(&work.template, &agent.record),
+            taken: self.taken(work, id, agent),
         }
+    }
+
+    /// Whether there is anything of the artefact that this agent could run.
+    pub fn fits<'a>(&'a self, template: &Template, record: &'a AgentRecord) -> Result<(), Lack<'a>> {
+        match template.runtime {
+            Runtime::Wasm => self.engine(record).map(drop).map_err(Lack::Engine),
+            Runtime::Oci => {
+                let image = self.artifacts.get(&template.image).and_then(|a| a.image.as_deref());
+                // One that is gone is waited for by name, wherever it was.
+                let Some(image) = image else { return Ok(()) };
+                let arch = record.arch.as_str();
+                image.for_board(arch).map(drop).map_err(|_| Lack::Platform { arch, image })
+            }
+        }
+    }
+
+    /// The first port of `work` that another workload has on this agent.
+    fn taken<'a>(&'a self, work: &Work, id: &AgentId, agent: &'a Agent) -> Option<(u16, &'a WorkloadKey)> {
+        let ports = work.template.ports();
+        if ports.is_empty() {
+            return None;
+        }
+        agent.works.iter().filter(|key| **key != work.template.key).find_map(|key| {
+            let theirs = self.works.get(key)?.ports_on(id);
+            ports.iter().find(|port| theirs.contains(port)).map(|port| (*port, key))
+        })
     }
 
     /// The engine to compile for: the first that a worker serves; Err names what it has instead.

@@ -241,12 +241,13 @@ fn boot(store: Option<Store>, boards: &mut Boards) -> Hub {
     let mut hub = Hub { core: Core::new(Config::default()), now: 1, store, effects: 0 };
     hub.step(Event::Boot(Box::new(facts)), boards);
     hub.step(Event::BusUp, boards);
-    let request = Request::AddArtifact {
+    let request = Request::AddArtifact(NewArtifact {
         digest: Digest::of(b"app"),
         size_bytes: 10_000,
         kind: ArtifactKind::WasmModule,
         tag: Some("app:1".into()),
-    };
+        image: None,
+    });
     hub.step(Event::Request { id: 1, request }, boards);
     hub
 }

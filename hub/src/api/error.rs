@@ -7,7 +7,7 @@ use hub_core::api::{Answer, Refusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::ArtifactError;
+use crate::artifact::{ArtifactError, ImportError};
 use crate::compile::CompileFailure;
 use crate::serve::handle::AskError;
 
@@ -166,6 +166,15 @@ impl From<ArtifactError> for ApiError {
             }
             ArtifactError::Mismatch { .. } => ApiError::invalid(e.to_string()),
             ArtifactError::Io { .. } => ApiError::new(Code::Internal, e.to_string()),
+        }
+    }
+}
+
+impl From<ImportError> for ApiError {
+    fn from(e: ImportError) -> ApiError {
+        match e {
+            ImportError::Refused(reason) => ApiError::invalid(reason),
+            ImportError::Store(e) => e.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod lines;
 pub mod logs;
 pub mod openapi;
+pub mod push;
 pub mod routes;
 pub mod server;
 pub mod sse;
@@ -90,7 +91,7 @@ impl App {
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
         let (tickets, answers) = Default::default();
-        let pushes = Arc::new(Semaphore::new(artifacts::PUSHES_MAX));
+        let pushes = Arc::new(Semaphore::new(push::PUSHES_MAX));
         App { data, hub, ring, artifacts, workers, tickets, answers, pushes, token, key, identity, stop }
     }
 }

@@ -7,7 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::error::ErrorBody;
 use super::{
-    App, agents, apply, artifacts, blobs, diff, events, logs, openapi, status, tickets, watch, workloads,
+    App, agents, apply, artifacts, blobs, diff, events, logs, openapi, push, status, tickets, watch,
+    workloads,
 };
 
 /// What stands in front of a handler.
@@ -131,12 +132,12 @@ fn changing() -> Vec<Route> {
             .says("After a restore: go on from above everything the fleet has seen")
             .takes::<status::Accept>()
             .json::<Answer>(),
-        route("POST", "/v1/artifacts", Push, post(artifacts::push))
-            .says("Push a WebAssembly module or component")
-            .query::<artifacts::PushQuery>()
+        route("POST", "/v1/artifacts", Push, post(push::push))
+            .says("Push a WebAssembly module or component, or a container image: an OCI layout in a tar, or docker save")
+            .query::<push::PushQuery>()
             .takes_raw(BYTES)
             .status(201)
-            .json::<artifacts::Pushed>(),
+            .json::<push::Pushed>(),
     ]
 }
 

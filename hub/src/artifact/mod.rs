@@ -6,6 +6,7 @@
 //! ```
 //! A file is removed only by a sweep, when no record names it and nobody holds a [`Pin`] on it.
 
+mod image;
 mod sweep;
 mod upload;
 
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contract::Digest;
 use contract::quantity::Bytes as Size;
 
+pub use image::{Form, HEAD_BYTES, ImportError, Imported};
 pub use sweep::{Sweep, Swept};
 pub use upload::{Upload, Uploaded};
 

@@ -81,7 +81,7 @@ mod tests {
     fn put(store: &ArtifactStore, bytes: &[u8]) -> super::super::Pin {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut upload = Upload::begin(store, None, 1 << 20).await.unwrap();
+            let mut upload = Upload::begin(store, None, 1 << 20, 1).await.unwrap();
             upload.write(bytes).await.unwrap();
             upload.finish().await.unwrap().keep().await.unwrap()
         })
@@ -115,14 +115,14 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             assert!(matches!(
-                Upload::begin(&store, Some(9), 8).await,
+                Upload::begin(&store, Some(9), 8, 1).await,
                 Err(ArtifactError::TooLarge { max: 8 })
             ));
-            let mut upload = Upload::begin(&store, None, 8).await.unwrap();
+            let mut upload = Upload::begin(&store, None, 8, 1).await.unwrap();
             upload.write(b"12345678").await.unwrap();
             assert!(matches!(upload.write(b"9").await, Err(ArtifactError::TooLarge { max: 8 })));
             drop(upload);
-            let mut upload = Upload::begin(&store, Some(3), 8).await.unwrap();
+            let mut upload = Upload::begin(&store, Some(3), 8, 1).await.unwrap();
             upload.write(b"abc").await.unwrap();
             let done = upload.finish().await.unwrap();
             assert_eq!((done.digest, done.size_bytes), (Digest::of(b"abc"), 3));

@@ -31,16 +31,17 @@ pub struct Uploaded {
 }
 
 impl Upload {
-    /// `expected_bytes`: what the sender announced, if it did.
+    /// `expected_bytes`: what the sender announced, if it did; `times`: how often the disk must hold it.
     pub async fn begin(
         store: &ArtifactStore,
         expected_bytes: Option<u64>,
         max_bytes: u64,
+        times: u64,
     ) -> Result<Upload, ArtifactError> {
         if expected_bytes.is_some_and(|n| n > max_bytes) {
             return Err(ArtifactError::TooLarge { max: max_bytes });
         }
-        store.check_room(expected_bytes.unwrap_or(max_bytes))?;
+        store.check_room(expected_bytes.unwrap_or(max_bytes).saturating_mul(times))?;
         let path = store.temporary();
         let file = File::create_new(&path).await.map_err(fault("cannot make", &path))?;
         let file = BufWriter::with_capacity(BUFFER_BYTES, file);

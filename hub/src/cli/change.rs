@@ -1,4 +1,4 @@
-//! The commands that change one thing: push, delete, scale, restart; and wait, which only looks.
+//! The commands that change one thing: delete, scale, restart; and wait, which only looks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,34 +16,6 @@ use super::exit::{Done, Failure};
 use super::files;
 use super::kinds::{self, Kind, key};
 use super::progress::{self, Goal};
-use super::style::size;
-use crate::api::artifacts::Pushed;
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  hub push press.wasm --tag press:1.4\n  hub push press.wasm                     tagged press:latest"
-)]
-pub struct PushArgs {
-    /// A WebAssembly module (WASI preview 1) or component (preview 2)
-    file: PathBuf,
-    /// name:tag; the file's name and 'latest' when left out
-    #[arg(short, long)]
-    tag: Option<String>,
-}
-
-pub fn push(client: &Client, args: &PushArgs) -> Done {
-    let name = args.file.display();
-    let file = std::fs::File::open(&args.file).map_err(|why| Failure::usage(format!("{name}: {why}")))?;
-    if !file.metadata()?.is_file() {
-        return Err(Failure::usage(format!("{name} is not a file; name the .wasm")));
-    }
-    let stem = args.file.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-    let tag = args.tag.clone().unwrap_or_else(|| format!("{}:latest", stem.to_lowercase().replace('_', "-")));
-    let pushed: Pushed =
-        client.upload(&format!("/v1/artifacts{}", query(&[("tag", Some(tag.clone()))])), &file)?;
-    say!("{tag} is {} ({})", pushed.digest, size(pushed.size_bytes));
-    Ok(())
-}
 
 #[derive(Debug, Args)]
 #[command(

@@ -61,10 +61,13 @@ impl Client {
         read(response?)
     }
 
-    /// Streams the file: a module may be larger than one wants in memory.
-    pub fn upload<T: DeserializeOwned>(&self, path: &str, file: &std::fs::File) -> Done<T> {
+    /// Streamed: an artefact may be larger than one wants in memory.
+    pub fn upload<T: DeserializeOwned>(&self, path: &str, from: impl std::io::Read, bytes: u64) -> Done<T> {
         let request = self.streams.post(self.url(path)).header("authorization", self.bearer()?);
-        self.read(request.header("content-type", "application/wasm").send(file))
+        let request = request.header("content-length", bytes.to_string());
+        let request = request.header("content-type", "application/octet-stream");
+        let mut from = from.take(bytes);
+        self.read(request.send(ureq::SendBody::from_reader(&mut from)))
     }
 
     /// A stream of server-sent events.

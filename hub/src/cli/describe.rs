@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use clap::Args;
+use hub_core::image::ImageRecord;
 use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView};
 use serde::Deserialize;
 
@@ -80,6 +81,7 @@ fn workload(d: &Describe) -> String {
         ("Applied", format!("{} ago", ago(w.applied_wall_ms))),
         ("Limits", format!("cpu {}, memory {}, pids {}, storage {}", e.cpu, e.memory, e.pids, e.storage)),
         ("Network", network(e)),
+        ("Ports", e.container.as_ref().map_or(String::new(), |c| listed(&c.ports))),
         ("Restarts", format!("{:?}; stop with {}, {} grace", e.restart_policy, e.stop_signal, e.stop_grace)),
         ("Healthy", format!("after {}; falls back after {}", e.healthy_after, e.deadline)),
     ]);
@@ -110,6 +112,10 @@ fn workload(d: &Describe) -> String {
     text + &recent(&d.events)
 }
 
+fn listed(ports: &[u16]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn network(e: &hub_core::view::EffectiveView) -> String {
     let mode = format!("{:?}", e.network.mode).to_lowercase();
     let mut text = mode;
@@ -117,10 +123,7 @@ fn network(e: &hub_core::view::EffectiveView) -> String {
         text += &format!("; may connect to {}", e.network.connect.join(", "));
     }
     if !e.network.listen.is_empty() {
-        text += &format!(
-            "; may listen on {}",
-            e.network.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        );
+        text += &format!("; may listen on {}", listed(&e.network.listen));
     }
     text
 }
@@ -178,16 +181,34 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
     Ok(text + &recent(&events.items))
 }
 
+/// What a board of each platform fetches: its manifest, configuration and layers.
+fn platforms(image: &ImageRecord) -> String {
+    let mut text = String::new();
+    for platform in &image.platforms {
+        let layers = platform.layers.iter().enumerate().map(|(n, piece)| (format!("layer {n}"), piece));
+        let pieces = [("manifest".to_string(), &platform.manifest), ("config".to_string(), &platform.config)];
+        let rows = pieces.into_iter().chain(layers);
+        let rows = rows.map(|(what, piece)| vec![what, size(piece.size_bytes), piece.digest.to_string()]);
+        text += &format!("\n{}, {}\n", platform.platform, size(platform.size_bytes()));
+        text += &table(&["PART", "SIZE", "DIGEST"], &rows.collect::<Vec<_>>());
+    }
+    text
+}
+
 fn artifact(a: &ArtifactView) -> String {
     let tags = a.tags.iter().cloned().collect::<Vec<_>>().join(", ");
     let users = a.used_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut text = lines(&[
         ("Artifact", a.digest.to_string()),
+        ("Kind", get::artifact_kind(a.kind).to_string()),
         ("Tags", tags),
         ("Size", size(a.size_bytes)),
         ("Pushed", format!("{} ago", ago(a.pushed_wall_ms))),
         ("Used by", users),
     ]);
+    if let Some(image) = &a.image {
+        return text + &platforms(image);
+    }
     let rows = a.compiled.iter().map(|(engine, compiled)| {
         let value = serde_json::to_value(compiled).unwrap_or_default();
         let state = value["state"].as_str().unwrap_or_default().to_string();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use contract::manifest::to_yaml;
+use hub_core::record::ArtifactKind;
 use hub_core::view::{AgentView, ArtifactView, CompiledView, EventView, InstanceView, WorkloadView};
 use serde::Deserialize;
 use serde_json::Value;
@@ -334,23 +335,31 @@ fn artifacts(items: &[ArtifactView]) -> String {
                 CompiledView::Unserved => paint(&format!("{target} no worker"), Color::Red),
             }
         });
-        let kind = serde_json::to_value(a.kind)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_string))
-            .unwrap_or_default();
         let tags = if tags.is_empty() { "-".to_string() } else { tags };
-        let compiled = compiled.collect::<Vec<_>>().join("; ");
+        let fits = match &a.image {
+            Some(image) => image.names(),
+            None => compiled.collect::<Vec<_>>().join("; "),
+        };
         vec![
             tags,
             a.digest.short(),
-            kind,
+            artifact_kind(a.kind).to_string(),
             size(a.size_bytes),
             ago(a.pushed_wall_ms),
             a.used_by.len().to_string(),
-            compiled,
+            fits,
         ]
     });
-    table(&["TAGS", "DIGEST", "KIND", "SIZE", "AGE", "USED BY", "COMPILED FOR"], &rows.collect::<Vec<_>>())
+    table(&["TAGS", "DIGEST", "KIND", "SIZE", "AGE", "USED BY", "FOR"], &rows.collect::<Vec<_>>())
+}
+
+/// The runtime, and what of it.
+pub fn artifact_kind(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::WasmModule => "wasm module",
+        ArtifactKind::WasmComponent => "wasm component",
+        ArtifactKind::OciImage => "oci image",
+    }
 }
 
 pub fn events(items: &[EventView]) -> String {

@@ -21,6 +21,7 @@ mod hub_cmd;
 mod kinds;
 mod logs;
 mod progress;
+mod push;
 mod sse;
 mod style;
 mod verbs;
@@ -89,7 +90,7 @@ enum Command {
     /// What happened
     Events(logs::EventsArgs),
     /// Hand a WebAssembly module or component to the hub
-    Push(change::PushArgs),
+    Push(push::PushArgs),
     /// What was pushed: the same as 'get artifacts'
     Artifacts(AgentsArgs),
     /// Wait until workloads are steady or gone
@@ -172,7 +173,7 @@ fn perform(command: Command, hub: &HubArgs) -> Done {
         Command::Restart(args) => change::restart(client()?, &args),
         Command::Logs(args) => logs::logs(client()?, &args),
         Command::Events(args) => logs::events(client()?, &args),
-        Command::Push(args) => change::push(&client()?, &args),
+        Command::Push(args) => push::push(&client()?, &args),
         Command::Wait(args) => change::wait(client()?, &args),
         Command::Status(args) => hub_cmd::status(&client()?, &args),
         Command::Restore(command) => hub_cmd::restore(&client()?, &command),

@@ -1,7 +1,7 @@
 //! Words that people bring from other tools, and what they are called here.
 
 /// (their word, ours or when it comes)
-const VERBS: [(&str, &str); 43] = [
+const VERBS: [(&str, &str); 44] = [
     ("create", "hub apply -f FILE"),
     ("run", "hub apply -f FILE (and 'edge-agent try x.wasm' to run one artefact now)"),
     ("start", "hub apply -f FILE"),
@@ -30,6 +30,7 @@ const VERBS: [(&str, &str); 43] = [
     ("stack", "hub apply -f FOLDER"),
     ("service", "hub apply -f FILE; services come with a later version"),
     ("deploy", "hub apply -f FILE"),
+    ("load", "hub push FILE --tag NAME:TAG"),
     ("image", "hub artifacts"),
     ("images", "hub artifacts"),
     ("monitor", "hub events -w"),

@@ -56,11 +56,25 @@ impl FakeAgent {
         key: VerifyingKey,
         logs: Logs,
     ) -> FakeAgent {
+        FakeAgent::start_as(runtime, broker, id, key, logs, &["wasm"], "x86_64")
+    }
+
+    pub fn start_as(
+        runtime: &tokio::runtime::Runtime,
+        broker: &Broker,
+        id: &str,
+        key: VerifyingKey,
+        logs: Logs,
+        features: &[&str],
+        arch: &str,
+    ) -> FakeAgent {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let agent = Board {
             id: id.parse().unwrap(),
             key,
             logs,
+            features: features.iter().map(ToString::to_string).collect(),
+            arch: arch.to_string(),
             seen: Arc::clone(&seen),
             nonce: None,
             artifacts: String::new(),
@@ -77,6 +91,8 @@ struct Board {
     id: AgentId,
     key: VerifyingKey,
     logs: Logs,
+    features: BTreeSet<String>,
+    arch: String,
     seen: Arc<Mutex<Seen>>,
     nonce: Option<Nonce>,
     artifacts: String,
@@ -114,9 +130,9 @@ impl Board {
             online,
             contract_version: 1,
             agent_version: "0.1.0".into(),
-            features: BTreeSet::from(["wasm".to_string()]),
+            features: self.features.clone(),
             engines: vec![wasm::native_engine().to_string()],
-            arch: "x86_64".into(),
+            arch: self.arch.clone(),
             labels: BTreeMap::from([("site".to_string(), "north".to_string())]),
             capacity: Capacity { cpu_millis: 4000, memory_bytes: 4 << 30, storage_bytes: 16 << 30 },
         }

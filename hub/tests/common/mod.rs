@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod agent;
+pub mod image;
 pub mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -10,7 +10,7 @@ use contract::spec::{
     EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec,
 };
 use contract::{AgentId, Digest, InstanceId, WorkloadKey};
-use hub_core::api::{Apply, Request};
+use hub_core::api::{Apply, NewArtifact, Request};
 use hub_core::record::ArtifactKind;
 
 use crate::board::Board;
@@ -137,12 +137,13 @@ impl World {
 
     pub fn push_artifacts(&mut self) {
         for n in 0..ARTIFACTS.len() {
-            self.request(Request::AddArtifact {
+            self.request(Request::AddArtifact(NewArtifact {
                 digest: artifact(n),
                 size_bytes: 1_000,
                 kind: ArtifactKind::WasmModule,
                 tag: Some(format!("app{n}:1")),
-            });
+                image: None,
+            }));
         }
     }
 

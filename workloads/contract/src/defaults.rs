@@ -1,12 +1,13 @@
 //! What holds where a manifest is silent. Admission, composing and `describe` all ask here.
 //! A default is never written into a spec: it is not part of the revision.
 
-use crate::run::{MountSource, NetworkAllowance, ResourceLimits, RunMount};
-use crate::spec::{Mount, Network, NetworkMode, Resources, RestartPolicy, WorkloadSpec};
+use crate::run::{Container, MountSource, NetworkAllowance, ResourceLimits, RunDevice, RunMount};
+use crate::spec::{Mount, NetworkMode, Resources, RestartPolicy, WorkloadSpec};
 use crate::time::Millis;
 
 pub const STOP_SIGNAL: &str = "TERM";
 pub const STOP_GRACE_MS: Millis = 10_000;
+pub const DEVICE_ACCESS: &str = "rw";
 pub const HEALTHY_AFTER_MS: Millis = 3_000;
 pub const HEALTH_DEADLINE_MS: Millis = 600_000;
 
@@ -30,7 +31,7 @@ pub fn effective(spec: &WorkloadSpec) -> EffectiveSpec {
     let rollout = spec.rollout.as_ref();
     EffectiveSpec {
         limits,
-        network: network(spec.network.as_ref()),
+        network: network(spec),
         mounts: spec.mounts.iter().filter_map(|m| mount(m, &limits)).collect(),
         restart_policy: spec.restart_policy.unwrap_or_default(),
         stop_signal: stop.and_then(|s| s.signal.clone()).unwrap_or_else(|| STOP_SIGNAL.to_string()),
@@ -52,11 +53,32 @@ pub fn limits(resources: Option<&Resources>) -> ResourceLimits {
 }
 
 /// Naming a place to connect to, or a port, asks for the board's network.
-pub fn network(network: Option<&Network>) -> NetworkAllowance {
-    let Some(given) = network else { return NetworkAllowance::default() };
-    let uses = !given.connect.is_empty() || !given.listen.is_empty();
+pub fn network(spec: &WorkloadSpec) -> NetworkAllowance {
+    let given = spec.network.clone().unwrap_or_default();
+    let uses = !given.connect.is_empty() || !given.listen.is_empty() || !spec.ports.is_empty();
     let mode = given.mode.unwrap_or(if uses { NetworkMode::Host } else { NetworkMode::None });
-    NetworkAllowance { mode, connect: given.connect.clone(), listen: given.listen.clone() }
+    NetworkAllowance { mode, connect: given.connect, listen: given.listen }
+}
+
+/// For a workload that is a container.
+pub fn container(spec: &WorkloadSpec) -> Container {
+    let security = spec.security.clone().unwrap_or_default();
+    let capabilities = security.capabilities.unwrap_or_default();
+    let devices = spec.devices.iter().map(|device| RunDevice {
+        path: device.path.clone(),
+        inside: device.inside.clone().unwrap_or_else(|| device.path.clone()),
+        access: device.access.clone().unwrap_or_else(|| DEVICE_ACCESS.to_string()),
+    });
+    Container {
+        user: security.user,
+        workdir: spec.workdir.clone(),
+        hostname: spec.hostname.clone(),
+        read_only_root: security.read_only_root,
+        add_capabilities: capabilities.add,
+        drop_capabilities: capabilities.drop,
+        devices: devices.collect(),
+        ports: spec.ports.iter().map(|port| port.host.unwrap_or(port.port)).collect(),
+    }
 }
 
 /// None for a source that no agent can mount yet.
@@ -76,7 +98,7 @@ pub fn mount(mount: &Mount, limits: &ResourceLimits) -> Option<RunMount> {
 mod tests {
     use super::*;
     use crate::quantity::{Bytes, Duration};
-    use crate::spec::{Rollout, Stop};
+    use crate::spec::{DeviceMount, Network, Port, Rollout, Security, Stop};
 
     #[test]
     fn silence_gets_the_defaults() {
@@ -114,6 +136,24 @@ mod tests {
     #[test]
     fn mode_none_is_kept_when_written() {
         let given = Network { mode: Some(NetworkMode::None), connect: vec![], listen: vec![80] };
-        assert_eq!(network(Some(&given)).mode, NetworkMode::None);
+        let spec = WorkloadSpec { network: Some(given), ..WorkloadSpec::default() };
+        assert_eq!(network(&spec).mode, NetworkMode::None);
+    }
+
+    #[test]
+    fn a_container_gets_what_is_given_and_the_rest_is_the_images() {
+        assert_eq!(container(&WorkloadSpec::default()), Container::default());
+        let spec = WorkloadSpec {
+            security: Some(Security { user: Some("101".into()), ..Security::default() }),
+            devices: vec![DeviceMount { path: "/dev/i2c-1".into(), inside: None, access: None }],
+            ports: vec![Port { name: None, port: 8080, host: None }],
+            ..WorkloadSpec::default()
+        };
+        let got = container(&spec);
+        assert_eq!((got.user.as_deref(), got.ports), (Some("101"), vec![8080]));
+        let device =
+            RunDevice { path: "/dev/i2c-1".into(), inside: "/dev/i2c-1".into(), access: "rw".into() };
+        assert_eq!(got.devices, [device]);
+        assert_eq!(network(&spec).mode, NetworkMode::Host, "a port asks for the board's network");
     }
 }

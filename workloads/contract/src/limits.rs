@@ -40,6 +40,8 @@ pub const COMMANDS_MAX: usize = 16;
 
 /// A pushed WASM artefact. The largest public components are ~60 MB (language runtimes).
 pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;
+/// A pushed container image, as a file and unpacked from it. Flash of boards is 8 to 32 GiB.
+pub const IMAGE_BYTES_MAX: u64 = 4 << 30;
 /// Compiled code is up to ~4× the module (64 KiB section alignment on aarch64).
 pub const COMPILED_BYTES_MAX: u64 = 256 << 20;
 

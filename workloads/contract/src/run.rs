@@ -65,6 +65,52 @@ pub struct RunSpec {
     pub healthy_after_ms: Millis,
     /// A candidate not healthy by then is rejected, if there is a good revision to fall back to.
     pub health_deadline_ms: Millis,
+    /// What only a container has; always there for `oci`, never for `wasm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// What only a container has. Where it is silent, the image's own configuration holds: for `command` and
+/// `args` too (a `command` takes the place of the image's entrypoint *and* of its arguments).
+///
+/// An agent that reports the feature `oci` honours every field that stands here without another feature.
+/// A field added later gets a feature of its own, or old agents would leave it out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+pub struct Container {
+    /// `user` or `user:group`, by number or by a name of the image's /etc/passwd and /etc/group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// The workload's name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_root: bool,
+    /// Capabilities beside the fourteen that Docker gives, such as `NET_ADMIN`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_capabilities: Vec<String>,
+    /// Those of the fourteen that it does not get; `ALL` is all of them, and what is added stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drop_capabilities: Vec<String>,
+    /// Needs the feature `devices`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<RunDevice>,
+    /// Ports of the board that no other container of this document has. With the board's network there
+    /// is nothing to set up: it listens on them itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+pub struct RunDevice {
+    /// On the board; an instance waits for it by name.
+    pub path: String,
+    pub inside: String,
+    /// Some of `r`, `w` and `m`.
+    pub access: String,
 }
 
 /// The bytes to run and how to know that they are the right ones.
@@ -72,7 +118,9 @@ pub struct RunSpec {
 pub struct ArtifactRef {
     /// What was pushed: names the artefact to people.
     pub source: Digest,
-    /// What is fetched, verified and run: for WASM the code compiled for `engine`.
+    /// What is fetched, verified and run: for WASM the code compiled for `engine`, for OCI the manifest
+    /// for the board's platform. Configuration and layers are named in it by their digests and lie
+    /// beside it, at the same address; this document is signed, so all of them are.
     pub digest: Digest,
     pub size_bytes: u64,
     /// The engine id the code was compiled for; none for OCI.

@@ -73,10 +73,42 @@ fn assignment() -> Assignment {
             stop_grace_ms: 10_000,
             healthy_after_ms: 3_000,
             health_deadline_ms: 600_000,
+            container: None,
         },
         requires: BTreeSet::from(["wasm".into()]),
         restarts: 4,
     }
+}
+
+fn container() -> Assignment {
+    let container = Container {
+        user: Some("101:101".into()),
+        workdir: Some("/srv".into()),
+        hostname: Some("press-1".into()),
+        read_only_root: true,
+        add_capabilities: vec!["NET_ADMIN".into()],
+        drop_capabilities: vec!["ALL".into()],
+        devices: vec![RunDevice {
+            path: "/dev/serial/by-id/plc0".into(),
+            inside: "/dev/plc".into(),
+            access: "rw".into(),
+        }],
+        ports: vec![8080],
+    };
+    let artifact = ArtifactRef {
+        source: Digest::of(b"index"),
+        digest: Digest::of(b"manifest"),
+        size_bytes: 500,
+        engine: None,
+    };
+    let run = RunSpec {
+        runtime: Runtime::Oci,
+        artifact,
+        network: NetworkAllowance { mode: NetworkMode::Host, ..NetworkAllowance::default() },
+        container: Some(container),
+        ..assignment().run
+    };
+    Assignment { run, requires: BTreeSet::from(["devices".into(), "oci".into()]), ..assignment() }
 }
 
 /// One instance in each state, one exit of each kind.
@@ -176,6 +208,7 @@ fn desired_keeps_its_shape() {
     golden("desired", &desired(), &structs);
     golden("desired-head", &desired().head(), &[""]);
     golden("assignment", &assignment(), &["", "/run", "/run/network", "/run/mounts/0"]);
+    golden("assignment-oci", &container(), &["", "/run", "/run/container", "/run/container/devices/0"]);
     let bare = Desired { assignments: BTreeMap::new(), ..desired() };
     golden("desired-empty", &bare, &[""]);
 }

@@ -50,20 +50,18 @@ fn the_whole_format_is_read_and_what_is_not_built_is_named() {
         [
             "spec.autoscale",
             "spec.dependsOn",
-            "spec.devices",
             "spec.disconnect",
             "spec.env.MODE",
             "spec.env.TOKEN",
             "spec.livenessProbe",
             "spec.mounts[1].config",
             "spec.placement.spread",
-            "spec.ports",
+            "spec.ports[0].host",
             "spec.rollout.batches",
             "spec.rollout.disruption",
             "spec.rollout.onFailure",
             "spec.rollout.successThreshold",
             "spec.schedule",
-            "spec.security",
         ]
     );
     let problems = read(text, Some("whole.yaml")).unwrap_err();

@@ -5,7 +5,7 @@ use contract::Digest;
 use super::bed::*;
 use super::board::*;
 use crate::api::*;
-use crate::record::{ArtifactKind, CompiledRecord};
+use crate::record::CompiledRecord;
 use crate::view::{CompiledView, TargetState};
 
 fn compiles(bed: &Bed) -> Vec<(Digest, String)> {
@@ -155,8 +155,7 @@ fn tags_move_and_what_is_used_stays() {
     let first = bed.push("app:1");
     bed.apply(vec![every("w", "app:1")]);
     let digest = Digest::of(b"other");
-    let (kind, tag) = (ArtifactKind::WasmModule, Some("app:1".to_string()));
-    bed.ask(Request::AddArtifact { digest, size_bytes: 10, kind, tag });
+    bed.ask(Request::AddArtifact(module(digest, "app:1")));
     assert_eq!(bed.core.artifact("app:1").unwrap().digest, digest);
     assert!(bed.durable.artifacts[&first].tags.is_empty());
     let used = bed.ask(Request::RemoveArtifact { reference: first.to_string() });

@@ -255,8 +255,7 @@ impl Bed {
 
     pub fn push(&mut self, tag: &str) -> Digest {
         let digest = Digest::of(tag.as_bytes());
-        let (kind, tag) = (ArtifactKind::WasmModule, Some(tag.to_string()));
-        self.ask(Request::AddArtifact { digest, size_bytes: 10, kind, tag });
+        self.ask(Request::AddArtifact(module(digest, tag)));
         digest
     }
 
@@ -270,6 +269,11 @@ impl Bed {
         self.now = end;
         self.send(Event::Wake);
     }
+}
+
+pub fn module(digest: Digest, tag: &str) -> NewArtifact {
+    let (kind, tag) = (ArtifactKind::WasmModule, Some(tag.to_string()));
+    NewArtifact { digest, size_bytes: 10, kind, tag, image: None }
 }
 
 pub fn compiled(source: &Digest, engine: &str) -> Digest {
@@ -336,7 +340,6 @@ pub fn env(mut workload: Workload, name: &str, value: &str) -> Workload {
 impl Bed {
     pub fn push_unfinished(&mut self, tag: &str) {
         let digest = Digest::of(tag.as_bytes());
-        let (kind, tag) = (ArtifactKind::WasmModule, Some(tag.to_string()));
-        self.request(Request::AddArtifact { digest, size_bytes: 10, kind, tag });
+        self.request(Request::AddArtifact(module(digest, tag)));
     }
 }

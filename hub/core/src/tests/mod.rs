@@ -5,6 +5,7 @@ mod artifacts;
 mod bed;
 mod board;
 mod commands;
+mod images;
 mod placement;
 mod restore;
 mod sessions;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::spec::Runtime;
 use contract::time::Millis;
 use contract::{Digest, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
+use crate::image::ImageRecord;
 use crate::record::{ArtifactKind, ArtifactRecord, CompiledRecord};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,8 +21,11 @@ pub struct ArtifactView {
     pub tags: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_wall_ms: Option<Millis>,
-    /// By engine id.
+    /// By engine id; of WASM.
     pub compiled: BTreeMap<String, CompiledView>,
+    /// Of a container image: for which platforms, and of what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageRecord>>,
     pub used_by: Vec<WorkloadKey>,
 }
 
@@ -77,6 +82,7 @@ impl Core {
             (engine.clone(), view)
         });
         let mut compiled: BTreeMap<String, CompiledView> = done.collect();
+        let engines = engines.iter().filter(|_| record.kind.runtime() == Runtime::Wasm);
         for (engine, served) in engines {
             let running = self.compiles.is_running(&record.digest, engine);
             compiled.entry(engine.to_string()).or_insert(match (served, running) {
@@ -92,6 +98,7 @@ impl Core {
             tags: record.tags.clone(),
             pushed_wall_ms: record.pushed_wall_ms,
             compiled,
+            image: record.image.clone(),
             used_by: self.users_of(record.digest),
         }
     }

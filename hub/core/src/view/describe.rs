@@ -2,7 +2,7 @@
 //! and why, and what happened lately.
 
 use contract::quantity::{Bytes, Cpu, Duration};
-use contract::run::{NetworkAllowance, RunSpec};
+use contract::run::{Container, NetworkAllowance, RunSpec};
 use contract::spec::RestartPolicy;
 use contract::time::Now;
 use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey};
@@ -43,6 +43,9 @@ pub struct EffectiveView {
     pub stop_grace: Duration,
     pub healthy_after: Duration,
     pub deadline: Duration,
+    /// Of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,6 +134,7 @@ impl EffectiveView {
             stop_grace: Duration { ms: run.stop_grace_ms },
             healthy_after: Duration { ms: run.healthy_after_ms },
             deadline: Duration { ms: run.health_deadline_ms },
+            container: run.container.clone(),
         }
     }
 }

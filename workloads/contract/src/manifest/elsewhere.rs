@@ -71,7 +71,7 @@ const KINDS: [(&str, &str); 13] = [
 ];
 
 /// (parent, field, ours, answer); the parent `*` is anywhere.
-const FIELDS: [(&str, &str, &str, &str); 96] = [
+const FIELDS: [(&str, &str, &str, &str); 101] = [
     ("", "job", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "group", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "services", "spec", "write one document of kind: Workload for each service"),
@@ -183,6 +183,11 @@ const FIELDS: [(&str, &str, &str, &str); 96] = [
     ("*", "environment", "env", "write env: {NAME: value}"),
     ("*", "entrypoint", "command", "write command: [program, argument]"),
     ("*", "cmd", "args", "write args: [a, b]"),
+    ("*", "workingDir", "workdir", "write workdir: /srv"),
+    ("*", "working_dir", "workdir", "write workdir: /srv"),
+    ("*", "cap_add", "security.capabilities.add", "write security: {capabilities: {add: [NET_ADMIN]}}"),
+    ("*", "cap_drop", "security.capabilities.drop", "write security: {capabilities: {drop: [NET_RAW]}}"),
+    ("*", "readOnlyRootFilesystem", "security.readOnlyRoot", "write security: {readOnlyRoot: true}"),
     ("*", "initialDelaySeconds", "initialDelay", "write initialDelay: 5s"),
     ("*", "periodSeconds", "period", "write period: 10s"),
     ("*", "timeoutSeconds", "timeout", "write timeout: 1s"),

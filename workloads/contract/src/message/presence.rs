@@ -23,7 +23,8 @@ pub struct Presence {
     /// Engine ids whose compiled code it loads, the best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engines: Vec<String>,
-    /// `x86_64`, `aarch64`, `arm`, `riscv64`.
+    /// `x86_64`, `aarch64`, `riscv64`, `arm` or `armv7`, `armv6`: which images it runs follows from it
+    /// (`Platform::of_board`).
     pub arch: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

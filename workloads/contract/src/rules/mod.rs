@@ -1,11 +1,14 @@
 //! Which specs are refused whatever the fleet looks like: what makes no sense ([`check`]) and what
-//! is not built yet ([`not_yet`]). Rules that need facts of the fleet are the hub core's admission.
+//! is not built yet ([`not_yet`]), or is for the other runtime ([`fits`]). Rules that need facts of the fleet are the hub core's admission.
 
+mod container;
 mod mounts;
 mod not_yet;
 mod texts;
 
+pub use container::fits;
 pub use not_yet::not_yet;
+pub use texts::signal_name;
 
 use crate::field;
 use crate::limits::REPLICAS_MAX;
@@ -57,6 +60,7 @@ pub fn check(workload: &Workload) -> Vec<Finding> {
     }
     texts::network(spec.network.as_ref(), &mut found);
     mounts::check(&spec.mounts, &mut found);
+    container::check(spec, &mut found);
     if let Some(stop) = &spec.stop {
         check_stop(stop, &mut found);
     }

@@ -59,7 +59,7 @@ fn source(mount: &Mount, at: &str, found: &mut Findings) {
 }
 
 /// Absolute, and in the one spelling that names it.
-fn check_path(path: &str) -> Result<(), String> {
+pub(super) fn check_path(path: &str) -> Result<(), String> {
     let shown = field::shown(path);
     if !path.starts_with('/') {
         return Err(format!("'{shown}' is not absolute: begin with '/'"));

@@ -3,16 +3,13 @@
 
 use super::{Finding, Findings};
 use crate::field;
-use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Runtime, Workload, WorkloadSpec};
+use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Workload, WorkloadSpec};
 
 /// Every use of a feature that comes with a later version.
 pub fn not_yet(workload: &Workload) -> Vec<Finding> {
     let spec = &workload.spec;
     let mut found = Findings::default();
     whole_fields(spec, &mut found);
-    if spec.runtime == Some(Runtime::Oci) {
-        later(&mut found, "spec.runtime".into(), "oci ");
-    }
     for (name, value) in &spec.env {
         let what = match value {
             EnvValue::Text(_) => continue,
@@ -21,8 +18,16 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
         };
         later(&mut found, field::key("spec.env", name), what);
     }
+    field_of(&mut found, "spec.security", "privileged", spec.security.as_ref().is_some_and(|s| s.privileged));
     placement(spec.placement.as_ref(), &mut found);
     network(spec.network.as_ref(), &mut found);
+    for (n, port) in spec.ports.iter().enumerate() {
+        if port.host.is_some_and(|host| host != port.port) {
+            let path = field::key(&field::item("spec.ports", n), "host");
+            let what = "another port on the board than the workload listens on ";
+            later(&mut found, path, what);
+        }
+    }
     for (n, mount) in spec.mounts.iter().enumerate() {
         let path = field::item("spec.mounts", n);
         for (name, used) in [("config", mount.config.is_some()), ("secret", mount.secret.is_some())] {
@@ -36,10 +41,6 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
 /// Fields of the spec that are refused as a whole, in the order of the spec.
 fn whole_fields(spec: &WorkloadSpec, found: &mut Findings) {
     let fields = [
-        ("command", !spec.command.is_empty()),
-        ("ports", !spec.ports.is_empty()),
-        ("devices", !spec.devices.is_empty()),
-        ("security", spec.security.is_some()),
         ("livenessProbe", spec.liveness_probe.is_some()),
         ("startupProbe", spec.startup_probe.is_some()),
         ("readinessProbe", spec.readiness_probe.is_some()),

@@ -118,15 +118,48 @@ const SIGNALS: [&str; 30] = [
     "WINCH", "XCPU", "XFSZ",
 ];
 
+/// How the signal is called here that others write `SIGQUIT`, `quit` or `3`; none for one that is not known.
+pub fn signal_name(text: &str) -> Option<&'static str> {
+    const NUMBERS: [(&str, &str); 10] = [
+        ("1", "HUP"),
+        ("2", "INT"),
+        ("3", "QUIT"),
+        ("6", "ABRT"),
+        ("9", "KILL"),
+        ("10", "USR1"),
+        ("12", "USR2"),
+        ("14", "ALRM"),
+        ("15", "TERM"),
+        ("28", "WINCH"),
+    ];
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let name = NUMBERS.iter().find(|(number, _)| *number == name).map_or(name, |(_, name)| name);
+    SIGNALS.into_iter().find(|known| *known == name)
+}
+
 pub(super) fn signal(text: &str, path: &str, found: &mut Findings) {
     if SIGNALS.contains(&text) {
         return;
     }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let right = match SIGNALS.contains(&name) {
-        true => format!("write {name}"),
-        false => "write a name such as TERM, INT, QUIT, HUP, USR1 or KILL".to_string(),
+    let right = match signal_name(text) {
+        Some(name) => format!("write {name}"),
+        None => "write a name such as TERM, INT, QUIT, HUP, USR1 or KILL".to_string(),
     };
     found.add(path, format!("'{}' is not a signal's name here: {right}", shown(text)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_one_name_however_others_write_it() {
+        for text in ["QUIT", "SIGQUIT", "sigquit", "3"] {
+            assert_eq!(signal_name(text), Some("QUIT"), "{text}");
+        }
+        for text in ["", "SIG", "SIGRTMIN+3", "99"] {
+            assert_eq!(signal_name(text), None, "{text}");
+        }
+    }
 }

@@ -33,9 +33,9 @@ pub struct Port {
     /// A name for the port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The port inside the workload.
+    /// The port that the workload listens on.
     pub port: u16,
-    /// The port on the board, reserved for this workload.
+    /// The port on the board; the same one with network host, where it may be left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<u16>,
 }
@@ -44,7 +44,7 @@ pub struct Port {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct Network {
-    /// none, host or private. Default none; host when `connect` or `listen` is given.
+    /// none, host or private. Default none; host when `connect`, `listen` or `ports` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<NetworkMode>,
     /// The only places a WASM workload may connect to: host:port.
@@ -113,13 +113,13 @@ pub struct DeviceMount {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct Security {
-    /// user or user:group, by number or name.
+    /// user or user:group, by number or name; the image's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The root file system refuses writes.
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only_root: bool,
-    /// Changes to the usual set of capabilities.
+    /// Changes to Docker's usual set of capabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// All capabilities and devices.
@@ -131,8 +131,10 @@ pub struct Security {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct Capabilities {
+    /// Such as NET_ADMIN.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<String>,
+    /// Such as NET_RAW; ALL for all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop: Vec<String>,
 }

@@ -83,6 +83,12 @@ pub struct WorkloadSpec {
     /// Arguments, each kept as it is written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// The directory it starts in (oci); the image's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Its host name (oci); the workload's name when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Environment: text kept as it is written, '${agent.labels.x}' replaced on the way to each agent
     /// ('$${' for a literal '${'), or {secret, key} or {config, key}.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -99,7 +105,8 @@ pub struct WorkloadSpec {
     /// Limit and reservation in one; `describe` shows the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Ports reserved on the board.
+    /// Ports of the board that only this container listens on (oci, network host): a workload whose port
+    /// another one on the board has waits for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
     /// What of the network the workload may use; nothing when absent.
@@ -108,7 +115,7 @@ pub struct WorkloadSpec {
     /// Directories and files inside the workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    /// Devices of the board.
+    /// Devices of the board (oci).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceMount>,
     /// Who the workload is to the kernel (oci).

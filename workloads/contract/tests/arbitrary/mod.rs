@@ -202,13 +202,13 @@ fn resources() -> impl Strategy<Value = Resources> {
 
 fn first_half() -> impl Strategy<Value = WorkloadSpec> {
     let runtime = of(prop::sample::select(vec![Runtime::Wasm, Runtime::Oci]));
-    let lists = (texts(), texts(), btree_map(key(), env(), 0..4));
+    let lists = (texts(), texts(), btree_map(key(), env(), 0..4), of(text()));
     let counts = (any::<bool>(), of(any::<u32>()), of(placement()), of(resources()));
     (text(), runtime, lists, counts, of(network()), vec(mount(), 0..3)).prop_map(
         |(
             image,
             runtime,
-            (command, args, env),
+            (command, args, env, workdir),
             (every_agent, replicas, placement, resources),
             network,
             mounts,
@@ -218,6 +218,8 @@ fn first_half() -> impl Strategy<Value = WorkloadSpec> {
                 runtime,
                 command,
                 args,
+                hostname: workdir.clone(),
+                workdir,
                 env,
                 every_agent,
                 replicas,

@@ -1,0 +1,70 @@
+//! Which ports of boards would two workloads have for certain? What would clash only on some boards is
+//! no mistake: the later one waits there, by name (`place`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::WorkloadKey;
+
+use crate::api::Refusal;
+use crate::image::ImageRecord;
+use crate::record::WorkloadRecord;
+use crate::world::World;
+
+/// Of these records, once written (`None` deletes), those that could run nowhere for another's port.
+pub fn clashes(world: &World, records: &BTreeMap<WorkloadKey, Option<WorkloadRecord>>) -> Vec<Refusal> {
+    let new = records.iter().filter_map(|(key, record)| Reserving::new(world, key, record.as_ref()?));
+    let new: Vec<Reserving<'_>> = new.collect();
+    let kept = world.works.iter().filter(|(key, _)| !records.contains_key(*key) && !new.is_empty());
+    let kept: Vec<Reserving<'_>> =
+        kept.filter_map(|(key, work)| Reserving::new(world, key, &work.record)).collect();
+    let mut clashes = Vec::new();
+    for wanting in &new {
+        let hindered = |other: &&Reserving<'_>| {
+            // Of two new ones that hinder each other, one is told.
+            let told = records.contains_key(other.key) && wanting.key < other.key;
+            other.key != wanting.key && other.is_wherever(wanting) && !(told && wanting.is_wherever(other))
+        };
+        for other in new.iter().chain(&kept).filter(hindered) {
+            if let Some(port) = wanting.ports().intersection(&other.ports()).next() {
+                let key = other.key;
+                let reason =
+                    format!("wants port {port}, which {key} has on every agent where this could run");
+                let (workload, field) = (Some(wanting.key.clone()), "spec.ports".into());
+                clashes.push(Refusal { workload, field, reason });
+            }
+        }
+    }
+    clashes
+}
+
+/// A workload as it will be when the apply is done.
+#[derive(Clone, Copy)]
+struct Reserving<'a> {
+    key: &'a WorkloadKey,
+    record: &'a WorkloadRecord,
+    image: &'a ImageRecord,
+}
+
+impl<'a> Reserving<'a> {
+    fn new(world: &'a World, key: &'a WorkloadKey, record: &'a WorkloadRecord) -> Option<Reserving<'a>> {
+        if record.manifest.spec.ports.is_empty() {
+            return None;
+        }
+        let image = world.artifacts.get(&record.image)?.image.as_deref()?;
+        Some(Reserving { key, record, image })
+    }
+
+    fn ports(&self) -> BTreeSet<u16> {
+        self.record.manifest.spec.ports.iter().map(|port| port.host.unwrap_or(port.port)).collect()
+    }
+
+    /// It is on every board where `other` could ever be, whatever boards come.
+    fn is_wherever(&self, other: &Reserving<'_>) -> bool {
+        let selector = |r: &'a WorkloadRecord| r.manifest.spec.placement.as_ref()?.selector.as_ref();
+        let own = selector(self.record);
+        let theirs = other.record.manifest.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
+        self.record.manifest.spec.every_agent
+            && (own.is_none() || own == theirs)
+            && self.image.covers(other.image)
+    }
+}
