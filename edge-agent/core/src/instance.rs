@@ -63,8 +63,8 @@ pub enum Phase {
     Ended,
 }
 
-/// Texts in a status are cut to this: 500 workloads, each with a rejection, an exit and a reason, must
-/// fit one report (500 × (3 × 384 + ~500) B < `MESSAGE_BYTES_MAX`).
+/// Texts in a status are cut to this: 500 workloads, each with a rejection, an exit and two reasons, must
+/// fit one report (500 × (4 × 384 + ~500) B < `MESSAGE_BYTES_MAX`).
 pub(crate) const STATUS_TEXT_BYTES_MAX: usize = 384;
 
 /// Cut a text for a status, at a character.

@@ -29,6 +29,7 @@ impl Core {
             self.pursue_one(now, InstanceId { workload, slot }, bucket);
         }
         self.show(now);
+        self.note_spared();
     }
 
     /// The plan for this moment: pure, nothing is changed.

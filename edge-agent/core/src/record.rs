@@ -34,6 +34,8 @@ pub(crate) struct Workload {
     pub trial: Trial,
     /// When the candidate was first started.
     pub candidate_since_ms: Option<Millis>,
+    /// Why what is good runs in place of the target, as it was last told.
+    pub spared: Option<String>,
     /// Why the candidate is to be rejected at the next look.
     pub fault: Option<String>,
     pub slots: BTreeMap<u32, Box<Instance>>,

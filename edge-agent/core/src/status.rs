@@ -14,8 +14,8 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::fetch::runnable;
-use crate::instance::{Instance, Phase, Run};
+use crate::fetch::{Artifacts, runnable};
+use crate::instance::{Instance, Phase, Run, brief};
 use crate::reconcile::{Availability, Wait};
 use crate::record::{Role, Target, Workload};
 use crate::session::Link;
@@ -188,7 +188,7 @@ impl Core {
 
     fn workload_views(&self) -> BTreeMap<WorkloadKey, WorkloadView> {
         let view = |(key, workload): (&WorkloadKey, &Workload)| {
-            let spared = self.spared(workload);
+            let spared = &workload.spared;
             let reason = |i: &Instance| i.bucket.wait().map(|wait| wait.reason()).or(spared.clone());
             let waiting = workload.slots.iter().filter_map(|(slot, i)| Some((*slot, reason(i)?))).collect();
             Some((key.clone(), WorkloadView { status: self.workload_status(key)?, waiting }))
@@ -196,18 +196,16 @@ impl Core {
         self.workloads.iter().filter_map(view).collect()
     }
 
-    /// Why what is good runs in place of what should.
-    fn spared(&self, workload: &Workload) -> Option<String> {
-        let target = workload.target.as_ref()?;
-        if Arc::ptr_eq(runnable(target, &self.artifacts), &target.assignment) {
-            return None;
+    /// Why what is good runs in place of what should; a change of it is told.
+    pub(crate) fn note_spared(&mut self) {
+        let hub_known = self.session.base_url.is_some();
+        for (key, workload) in &mut self.workloads {
+            let spared = workload.target.as_ref().and_then(|t| spared(t, &self.artifacts, hub_known));
+            if workload.spared != spared {
+                workload.spared = spared;
+                self.reporter.mark(key);
+            }
         }
-        let reason = match self.availability(&target.assignment) {
-            Availability::Ready => return None,
-            Availability::Fetching => Wait::Fetching.reason(),
-            Availability::Waiting { reason, .. } => reason,
-        };
-        Some(format!("revision {} is not here yet: {reason}", target.assignment.revision.short()))
     }
 
     /// What the hub is told of a workload; none when there is nothing of it.
@@ -226,9 +224,23 @@ impl Core {
             candidate: candidate.map(|t| (t.assignment.revision, t.assignment.attempt)),
             rejected: workload.record.rejected.clone(),
             unsupported: target.and_then(|t| t.unsupported.clone()),
+            waiting: workload.spared.clone(),
             instances: instances.filter_map(|(slot, i)| Some((*slot, instance_status(i, wanted)?))).collect(),
         })
     }
+}
+
+fn spared(target: &Target, artifacts: &Artifacts, hub_known: bool) -> Option<String> {
+    if Arc::ptr_eq(runnable(target, artifacts), &target.assignment) {
+        return None;
+    }
+    let reason = match artifacts.availability(&target.assignment.run.artifact.digest, hub_known) {
+        Availability::Ready => return None,
+        Availability::Fetching => Wait::Fetching.reason(),
+        Availability::Waiting { reason, .. } => reason,
+    };
+    let revision = target.assignment.revision.short();
+    Some(brief(&format!("revision {revision} is not here yet: {reason}")))
 }
 
 /// Of the run that lives; of what should run, where none does. None for a run that says nothing of

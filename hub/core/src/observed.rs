@@ -14,6 +14,7 @@ pub struct SeenWorkload {
     pub candidate: Option<(RevisionId, Attempt)>,
     pub rejected: Option<Box<Rejected>>,
     pub unsupported: Option<Box<str>>,
+    pub waiting: Option<Box<str>>,
     pub instances: Box<[(u32, InstanceStatus)]>,
 }
 
@@ -24,6 +25,7 @@ impl From<WorkloadStatus> for SeenWorkload {
             candidate: status.candidate,
             rejected: status.rejected.map(Box::new),
             unsupported: status.unsupported.map(String::into_boxed_str),
+            waiting: status.waiting.map(String::into_boxed_str),
             instances: status.instances.into_iter().collect(),
         }
     }
@@ -36,6 +38,7 @@ impl From<SeenWorkload> for WorkloadStatus {
             candidate: seen.candidate,
             rejected: seen.rejected.map(|r| *r),
             unsupported: seen.unsupported.map(String::from),
+            waiting: seen.waiting.map(String::from),
             instances: seen.instances.into_vec().into_iter().collect(),
         }
     }

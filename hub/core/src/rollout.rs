@@ -114,7 +114,8 @@ impl Core {
             return target(TargetState::Progressing, "not started yet");
         };
         if (instance.revision, instance.attempt) != (revision, attempt) {
-            return target(TargetState::Progressing, "still the revision before");
+            let why = seen.and_then(|s| s.waiting.as_deref()).map_or(String::new(), |why| format!(": {why}"));
+            return target(TargetState::Progressing, format!("still the revision before{why}"));
         }
         let exit = || instance.last_exit.as_ref().map_or(String::new(), |exit| exit.to_string());
         match &instance.state {

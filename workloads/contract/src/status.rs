@@ -25,6 +25,9 @@ pub struct WorkloadStatus {
     /// This agent cannot run it at all: the missing feature, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsupported: Option<String>,
+    /// Why the document's revision does not run yet though another one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// By slot.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub instances: BTreeMap<u32, InstanceStatus>,

@@ -154,6 +154,7 @@ fn status() -> WorkloadStatus {
         candidate: Some((revision(), Attempt(2))),
         rejected: Some(Rejected { revision: revision(), attempt: Attempt(1), reason: "trap".into() }),
         unsupported: Some("oci".into()),
+        waiting: None,
         instances: instances.collect(),
     }
 }

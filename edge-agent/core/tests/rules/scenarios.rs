@@ -70,6 +70,7 @@ fn f20_a_newer_document_supersedes_one_that_is_stuck() {
     assert!((10..40).contains(&fetches), "transport errors are retried for ever, ever slower: {fetches}");
     let waiting = &board.core.status(board.clock()).workloads[&key("a")].waiting;
     assert!(waiting[&0].contains("no route to host"), "{waiting:?}");
+    assert_eq!(board.believed[&key("a")].waiting.as_ref(), waiting.get(&0), "the hub is told as well");
     board.network = true;
     board.desired(document(3, [assignment("a", 3, &[0])]));
     board.settle();

@@ -156,3 +156,24 @@ fn what_must_not_be_ignored_is_required() {
     let assignment = &a.desired.unwrap().assignments[&key("ns/w")];
     assert_eq!(assignment.requires.iter().map(String::as_str).collect::<Vec<_>>(), ["tmpfs-mounts", "wasm"]);
 }
+
+#[test]
+fn why_the_revision_before_stands_in_is_shown() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    bed.push("app:2");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    let running = a.workloads.clone();
+    bed.apply(vec![every("w", "app:2")]);
+    a.converse(&mut bed);
+    let why = "revision 0a is not here yet: artefact refused";
+    a.workloads = running;
+    a.workloads.values_mut().for_each(|status| status.waiting = Some(why.into()));
+    a.full(&mut bed);
+    let shown = bed.core.instances(bed.at(), &Default::default());
+    assert_eq!((shown[0].state.as_str(), shown[0].waiting.as_deref()), ("Running", Some(why)));
+    let message = bed.core.workload(&key("ns/w")).unwrap().message;
+    assert!(message.contains(why), "{message}");
+}

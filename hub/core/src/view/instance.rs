@@ -180,8 +180,10 @@ impl InstanceView {
         self.age_ms = session
             .clock
             .map(|(agent, hub)| agent.saturating_sub(status.since_ms) + now.boot_ms.saturating_sub(hub));
-        if let InstanceState::Waiting { reason } = &status.state {
-            self.waiting = Some(reason.clone());
-        }
+        let stands_in = session.seen.get(&self.workload).and_then(|seen| seen.waiting.as_deref());
+        self.waiting = match &status.state {
+            InstanceState::Waiting { reason } => Some(reason.clone()),
+            _ => stands_in.map(str::to_string),
+        };
     }
 }
