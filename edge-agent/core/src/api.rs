@@ -135,6 +135,8 @@ pub enum Event {
     Hub(HubMessage),
     /// A message that was thrown away, and why: told to the operator.
     Rejected { topic: String, reason: String },
+    /// The disk is full: commits are tried again, and what depends on them waits. Told when it begins.
+    StoreWaits { reason: String },
     /// `next_wake` has come.
     Wake,
 }

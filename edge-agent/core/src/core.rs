@@ -129,6 +129,10 @@ impl Core {
             Event::Hub(HubMessage::Desired { document, signed }) => self.on_desired(now, document, signed),
             Event::Hub(HubMessage::Command(command)) => self.on_command(command),
             Event::Rejected { topic, reason } => self.on_rejected(now, &topic, &reason),
+            Event::StoreWaits { reason } => {
+                let text = format!("nothing becomes durable at present, workloads run on: {reason}");
+                self.tell(now, EventKind::DiskFull, None, text);
+            }
             Event::Wake => {}
         }
         self.settle(now);

@@ -129,6 +129,7 @@ impl Driver {
             Persisted::Waiting(why) => {
                 if self.store_waits.is_none() {
                     eprintln!("edge-agent: nothing becomes durable at present, workloads run on: {why}");
+                    self.step(Event::StoreWaits { reason: why.clone() });
                 }
                 self.store_waits = Some(why);
             }

@@ -2,7 +2,7 @@
 
 use agent_core::SessionView;
 use agent_core::api::*;
-use contract::message::{FromAgent, ObservedBody};
+use contract::message::{EventKind, FromAgent, ObservedBody};
 use contract::{Epoch, Generation, Lineage, Term};
 
 use crate::board::{Board, Fate};
@@ -62,6 +62,15 @@ fn the_first_document_is_of_the_hub_that_greets() {
     board.settle();
     assert_eq!(board.live().len(), 1);
     assert_eq!(board.reports().last().unwrap().refused, None);
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    board.event(Event::StoreWaits { reason: "/var/lib/skerry: disk full".into() });
+    board.settle();
+    let told = board.events().into_iter().find(|e| e.kind == EventKind::DiskFull).expect("told");
+    assert!(told.text.contains("/var/lib/skerry"), "{}", told.text);
 }
 
 /// The same document came under term 9; then the hub's store was restored from a copy of term 5.
