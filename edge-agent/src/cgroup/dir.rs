@@ -26,20 +26,28 @@ impl Dir {
     /// Makes a directory below which cgroups can be limited: on v2 the limit files do not exist without the
     /// controllers in every ancestor's `subtree_control`.
     pub(super) fn parent(self, path: &str) -> Result<Dir, CgroupError> {
-        let all: Vec<_> = self.controllers.iter().map(|c| format!("+{}", c.name())).collect();
-        let hand_down = |dir: &Dir| {
-            let file = dir.path.join("cgroup.subtree_control");
-            if dir.is_v2() { fs::write(&file, all.join(" ")).map_err(io_error(&file)) } else { Ok(()) }
-        };
-        hand_down(&self)?;
+        self.hand_down()?;
         path.split('/').try_fold(self, |above, name| {
             let dir = above.child(name);
             match fs::create_dir(&dir.path) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(&dir.path)(e)),
-                _ => hand_down(&dir)?,
+                _ => dir.hand_down()?,
             }
             Ok(dir)
         })
+    }
+
+    /// Only what is not handed down yet: above a delegated unit it is systemd's to write, and done.
+    fn hand_down(&self) -> Result<(), CgroupError> {
+        if !self.is_v2() {
+            return Ok(());
+        }
+        let file = self.path.join("cgroup.subtree_control");
+        let done = fs::read_to_string(&file).map_err(io_error(&file))?;
+        let is_done = |c: &&Controller| done.split_whitespace().any(|name| name == c.name());
+        let rest = self.controllers.iter().filter(|c| !is_done(c));
+        let rest: Vec<_> = rest.map(|c| format!("+{}", c.name())).collect();
+        if rest.is_empty() { Ok(()) } else { fs::write(&file, rest.join(" ")).map_err(io_error(&file)) }
     }
 
     /// Refuses one that is there already: its counts would be another run's.
