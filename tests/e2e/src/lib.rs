@@ -6,6 +6,7 @@
 mod board;
 mod broker;
 mod cable;
+mod emulated;
 pub mod forge;
 mod hub;
 mod impostor;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use board::Board;
 pub use broker::{Broker, Say};
 pub use cable::Cable;
+pub use emulated::{Emulated, Init};
 pub use hub::{Hub, free_port};
 pub use impostor::{Asked, Impostor};
 pub use leftovers::{cgroups, clear};
