@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::CheckArgs;
+use crate::collect::CollectArgs;
 use crate::logs::LogsArgs;
 use crate::run::RunArgs;
 use crate::status::StatusArgs;
@@ -30,6 +32,13 @@ enum Command {
     Run(Box<RunArgs>),
     /// What this board runs and waits for; asks the agent, needs no hub
     Status(StatusArgs),
+    /// Whether this board can do its work, and what to do if not; needs neither agent nor hub
+    #[command(
+        after_help = "Exit code: 0 when nothing fails, 1 when something fails, 2 for a wrong command line."
+    )]
+    Check(CheckArgs),
+    /// One file with what is needed to find a fault on this board, and no secrets
+    Collect(Box<CollectArgs>),
     /// Run one artefact in the foreground, exactly as a workload would run
     Try(TryArgs),
     /// What an instance of this board said; needs neither agent nor hub
@@ -82,6 +91,8 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(args) => crate::run::main(*args),
         Command::Status(args) => crate::status::main(args).unwrap_or_else(|e| report(Err(e))),
+        Command::Check(args) => crate::check::main(args).unwrap_or_else(|e| report(Err(e))),
+        Command::Collect(args) => crate::collect::main(*args).unwrap_or_else(|e| report(Err(e))),
         Command::Try(args) => crate::try_cmd::main(args),
         Command::Logs(args) => report(crate::logs::main(args)),
         Command::Volumes(args) => crate::volumes::main(args).unwrap_or_else(|e| report(Err(e))),
@@ -93,6 +104,14 @@ pub fn main() -> ExitCode {
             println!("edge-agent {}\nengine {}", env!("CARGO_PKG_VERSION"), wasm::native_engine());
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// What a command line of ours told an agent.
+pub(crate) fn run_args(words: impl Iterator<Item = String>) -> Option<RunArgs> {
+    match Cli::try_parse_from(words).ok()?.command {
+        Command::Run(args) => Some(*args),
+        _ => None,
     }
 }
 

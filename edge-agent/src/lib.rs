@@ -9,11 +9,15 @@
 //! | [`try_cmd`] | one artefact in the foreground |
 //! | [`run`] | the agent's loop: performs what the core decides |
 //! | [`status`] | what this board runs, with no hub |
+//! | [`check`] | whether this board can do its work, and what to do if not |
+//! | [`collect`] | a bundle for whoever looks for a fault |
 //! | [`volumes`] | what workloads have stored here, and giving it up |
 //! | [`cli`] | the command line |
 
 pub mod cgroup;
+pub mod check;
 pub mod cli;
+pub mod collect;
 pub mod instance;
 pub mod logs;
 pub mod run;

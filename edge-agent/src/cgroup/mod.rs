@@ -46,7 +46,7 @@ impl Controller {
     }
 
     /// What to do about a kernel that does not offer it (FIELD F27: Raspberry Pi OS boots without memory).
-    fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         match self {
             Controller::Memory => {
                 "add `cgroup_enable=memory cgroup_memory=1` to the kernel command line \
@@ -114,6 +114,12 @@ fn roots() -> Vec<Dir> {
         }
     }
     roots
+}
+
+/// What this kernel offers, and where.
+pub fn offered() -> Vec<(Controller, Version, PathBuf)> {
+    let of_root = |root: Dir| root.controllers.into_iter().map(move |c| (c, root.version, root.path.clone()));
+    roots().into_iter().flat_map(of_root).collect()
 }
 
 /// Where the agent keeps the cgroups of its instances.

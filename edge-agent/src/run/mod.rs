@@ -29,6 +29,7 @@ use tokio::task::LocalSet;
 use transport::{Connector, Credentials, Endpoint};
 
 pub use args::RunArgs;
+pub(crate) use args::agent_id;
 use artifacts::Artifacts;
 use board::{Board, Lock};
 use driver::{Driver, Inputs};
@@ -128,7 +129,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
     Box::pin(driver.run(inputs, Event::Boot(Box::new(facts)))).await
 }
 
-fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
+pub(crate) fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     match codec::parse_public_key(&text) {
         Some(key) => Ok(key),
@@ -139,7 +140,7 @@ fn read_key(path: &std::path::Path) -> anyhow::Result<VerifyingKey> {
     }
 }
 
-fn read_token(path: &std::path::Path) -> anyhow::Result<String> {
+pub(crate) fn read_token(path: &std::path::Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let token = text.trim();
     if token.is_empty() || token.len() > 1024 || !token.bytes().all(|b| b.is_ascii_graphic()) {

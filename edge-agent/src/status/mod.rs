@@ -39,10 +39,10 @@ enum Output {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
-    agent: StatusView,
+pub(crate) struct Answer {
+    pub agent: StatusView,
     #[serde(default)]
-    store_waits: Option<String>,
+    pub store_waits: Option<String>,
     #[serde(default)]
     kept_volumes: Vec<Volume>,
 }
@@ -69,11 +69,11 @@ pub fn agent_of(run_dir: &Path) -> anyhow::Result<StatusView> {
     Ok(read(&ask(run_dir)?)?.agent)
 }
 
-fn read(text: &str) -> anyhow::Result<Answer> {
+pub(crate) fn read(text: &str) -> anyhow::Result<Answer> {
     serde_json::from_str(text).context("the agent's answer cannot be read: is it of another version?")
 }
 
-fn ask(run_dir: &Path) -> anyhow::Result<String> {
+pub(crate) fn ask(run_dir: &Path) -> anyhow::Result<String> {
     let socket = run_dir.join("agent.sock");
     let answer = || -> std::io::Result<String> {
         let stream = UnixStream::connect(&socket)?;
@@ -214,7 +214,7 @@ fn age(ms: u64) -> String {
     }
 }
 
-fn paint(text: &str, color: u8) -> String {
+pub(crate) fn paint(text: &str, color: u8) -> String {
     let plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
     if plain { text.to_string() } else { format!("\x1b[{color}m{text}\x1b[0m") }
 }
