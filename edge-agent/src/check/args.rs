@@ -1,4 +1,4 @@
-//! What `edge-agent check` can be told: as `run` is told it.
+//! What `edge-agent check` and `collect` can be told: as `run` is told it.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,9 @@ use contract::AgentId;
 
 use crate::cli::{RunDir, StateDir};
 
-/// Flags left out are as the running agent was told, if one runs.
+/// Which board. Flags left out are as the running agent was told, if one runs.
 #[derive(Debug, Clone, Args)]
-pub struct CheckArgs {
+pub struct BoardArgs {
     #[command(flatten)]
     pub state: StateDir,
     #[command(flatten)]
@@ -32,6 +32,12 @@ pub struct CheckArgs {
     /// This cgroup controller (memory, cpu or pids) may be missing
     #[arg(long, value_name = "CONTROLLER")]
     pub allow_missing_cgroup: Vec<crate::cgroup::Controller>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub board: BoardArgs,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,

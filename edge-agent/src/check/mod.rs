@@ -9,8 +9,8 @@ mod judge;
 
 use std::process::ExitCode;
 
-pub use args::CheckArgs;
 use args::Output;
+pub use args::{BoardArgs, CheckArgs};
 pub use facts::Facts;
 pub use finding::Report;
 use finding::State;
@@ -20,14 +20,14 @@ pub(crate) use gather::output_within;
 const EXIT_FAILS: u8 = 1;
 
 /// What the board is, and what that means.
-pub fn look(args: &CheckArgs) -> (Facts, Report) {
+pub fn look(args: &BoardArgs) -> (Facts, Report) {
     let facts = gather::gather(args);
     let report = Report::new(judge::judge(&facts));
     (facts, report)
 }
 
 pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let (_, report) = look(&args);
+    let (_, report) = look(&args.board);
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
         Output::Table => print(&report),

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::check::CheckArgs;
+use crate::check::BoardArgs;
 
 /// One part; more is cut, and the list says so.
 const PART_BYTES_MAX: usize = 1 << 20;
@@ -24,7 +24,7 @@ const BUNDLE_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Args)]
 pub struct CollectArgs {
     #[command(flatten)]
-    check: CheckArgs,
+    board: BoardArgs,
     /// Where to write it; it must not be there yet
     #[arg(long, value_name = "FILE", default_value = "skerry-board.tar")]
     file: PathBuf,
@@ -41,7 +41,7 @@ pub struct Part {
 }
 
 pub fn main(args: CollectArgs) -> anyhow::Result<ExitCode> {
-    let mut parts = parts::all(&args.check, args.with_logs);
+    let mut parts = parts::all(&args.board, args.with_logs);
     let list = bound(&mut parts);
     let mut bundle = tar::Tar::default();
     bundle.add("CONTENTS", list.as_bytes());

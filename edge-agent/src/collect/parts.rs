@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{PART_BYTES_MAX, Part};
-use crate::check::{CheckArgs, output_within};
+use crate::check::{BoardArgs, output_within};
 use crate::instance::Places;
 use crate::logs::{Query, read};
 
@@ -35,7 +35,7 @@ const KERNEL: [&str; 14] = [
     "/etc/os-release",
 ];
 
-pub fn all(args: &CheckArgs, with_logs: bool) -> Vec<Part> {
+pub fn all(args: &BoardArgs, with_logs: bool) -> Vec<Part> {
     let (facts, report) = crate::check::look(args);
     let places = Places::new(&args.run.run_dir, &args.state.state_dir);
     let version = format!("edge-agent {}\nengine {}\n", env!("CARGO_PKG_VERSION"), wasm::native_engine());

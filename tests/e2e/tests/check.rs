@@ -114,3 +114,29 @@ fn a_full_disk_is_named() {
     }
     fleet.finish();
 }
+
+#[test]
+fn a_bundle_holds_what_is_needed_and_no_secret() {
+    let fleet = Fleet::start(1);
+    fleet.run("calm", "hello", "  args: [--every, \"60000\"]\n  env: {PASSWORD: hunter2}");
+    let board = &fleet.boards[0];
+    let file = fleet.dir.path().join("board.tar");
+    let collect = || {
+        let mut command = Command::new(binary("edge-agent"));
+        command.arg("collect").arg("--file").arg(&file).arg("--state-dir").arg(&board.state);
+        command.arg("--run-dir").arg(&board.run).output().expect("the command runs")
+    };
+    assert!(collect().status.success());
+    assert!(!collect().status.success(), "a bundle that is there is not written over");
+    let list = Command::new("tar").arg("-tf").arg(&file).output().expect("tar");
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+    let list = String::from_utf8_lossy(&list.stdout);
+    for part in ["CONTENTS", "check.json", "status.json", "proc/mounts", "/spec.json"] {
+        assert!(list.lines().any(|name| name.ends_with(part)), "no {part} in\n{list}");
+    }
+    let bundle = fs::read(&file).expect("the bundle");
+    let token = fs::read_to_string(fleet.hub.data.join("agent-token")).expect("a token");
+    let text = String::from_utf8_lossy(&bundle);
+    assert!(text.contains("PASSWORD") && !text.contains("hunter2") && !text.contains(token.trim()));
+    fleet.finish();
+}

@@ -13,13 +13,13 @@ use std::path::Path;
 use contract::AgentId;
 use ed25519_dalek::VerifyingKey;
 
-use super::args::CheckArgs;
+use super::args::BoardArgs;
 use super::facts::{Agent, Broker, Facts, Given};
 use crate::run::{RunArgs, agent_id, read_key, read_token};
 
 pub use command::output_within;
 
-pub fn gather(args: &CheckArgs) -> Facts {
+pub fn gather(args: &BoardArgs) -> Facts {
     let (state, run) = (&args.state.state_dir, &args.run.run_dir);
     let holder = disk::holder(&state.join("lock"));
     let agent = ask(run, holder);
@@ -71,7 +71,7 @@ fn given<T>(file: Option<anyhow::Result<T>>) -> Given {
 
 /// An agent that runs has the session; another one under its name would only disturb.
 fn broker(
-    args: &CheckArgs,
+    args: &BoardArgs,
     agent: &Agent,
     id: &Result<AgentId, String>,
     key: Option<&VerifyingKey>,
@@ -88,7 +88,7 @@ fn broker(
     asked.unwrap_or_else(|why| Broker::Refused { url, why })
 }
 
-impl CheckArgs {
+impl BoardArgs {
     /// What was not said here is as the running agent was told.
     fn fill_from(&mut self, running: &RunArgs) {
         let absolute = |path: &std::path::PathBuf| path.is_absolute().then(|| path.clone());
