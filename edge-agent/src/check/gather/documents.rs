@@ -46,6 +46,6 @@ pub fn document(place: String, signed: &[u8], key: Option<&VerifyingKey>) -> Doc
     }
 }
 
-fn refused(place: String, why: String) -> Document {
+pub fn refused(place: String, why: String) -> Document {
     Document { place, lineage: None, for_agent: None, engines: Vec::new(), refused: Some(why) }
 }
