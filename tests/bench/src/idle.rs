@@ -2,7 +2,7 @@
 //!
 //! Two boards with ten quiet workloads each, over the same window. One has the usual heartbeat: its
 //! wake-ups, CPU and written bytes are taken. The other beats every five seconds through a counting
-//! proxy: that gives the bytes of one heartbeat, and an hour is six of them and six pings.
+//! proxy: that gives the bytes of one heartbeat, and an hour is four of them and four pings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ const WORKLOADS: usize = 10;
 const CPU_MILLIS: u32 = 50;
 const BEAT: Duration = Duration::from_secs(5);
 /// Heartbeat and keep-alive are ten minutes by default.
-const BEATS_AN_HOUR: f64 = 6.0;
-const PINGS_AN_HOUR: f64 = 6.0;
+const BEATS_AN_HOUR: f64 = 4.0;
+const PINGS_AN_HOUR: f64 = 4.0;
 
 pub fn measure(figures: &mut Figures, window: Duration) {
     let (quiet, _) = fleet(WORKLOADS, CPU_MILLIS, &[]);
