@@ -65,7 +65,7 @@ pub(super) fn read(chunk: Chunk<'_>) -> (Option<Node>, Vec<Fault>) {
         return (None, vec![Fault::at(begin, "", reason)]);
     }
     let text = syntax::json_as_yaml(chunk.text);
-    let mut builder = Builder::new(chunk.first_line - 1);
+    let mut builder = Builder::new(chunk.first_line - 1, syntax::last_place(&text));
     let mut documents = 0;
     for event in Parser::new_from_str(&text) {
         let done = match event {
@@ -96,6 +96,8 @@ struct Frame {
 
 struct Builder {
     lines_before: usize,
+    /// The last line and column with anything to look at: what is missing at the end is missed there.
+    last: (usize, usize),
     open: Vec<Frame>,
     root: Option<Node>,
     anchors: BTreeMap<usize, Node>,
@@ -104,9 +106,10 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(lines_before: usize) -> Builder {
+    fn new(lines_before: usize, last: (usize, usize)) -> Builder {
         Builder {
             lines_before,
+            last,
             open: Vec::new(),
             root: None,
             anchors: BTreeMap::new(),
@@ -116,6 +119,7 @@ impl Builder {
     }
 
     fn place(&self, line: usize, column: usize) -> Place {
+        let (line, column) = (line, column).min(self.last);
         Place { line: line + self.lines_before, column: column + 1 }
     }
 
@@ -253,9 +257,8 @@ impl Builder {
 
     fn scan_error(&self, error: &ScanError, text: &str) -> Fault {
         let mark = error.marker();
-        // An unclosed bracket is noticed behind the end, where there is nothing to look at.
-        let (line, column) = (mark.line(), mark.col()).min(syntax::last_place(text));
-        Fault::at(self.place(line, column), self.path(), syntax::explain(error.info(), line, text))
+        let line = mark.line().min(self.last.0);
+        Fault::at(self.place(mark.line(), mark.col()), self.path(), syntax::explain(error.info(), line, text))
     }
 }
 
