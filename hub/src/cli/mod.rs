@@ -89,7 +89,7 @@ enum Command {
     Logs(logs::LogsArgs),
     /// What happened
     Events(logs::EventsArgs),
-    /// Hand a WebAssembly module or component to the hub
+    /// Hand a WebAssembly module or component, or a container image, to the hub
     Push(push::PushArgs),
     /// What was pushed: the same as 'get artifacts'
     Artifacts(AgentsArgs),

@@ -7,7 +7,7 @@ mod fixtures;
 
 use std::fs;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use container::{World, cgroups};
 use serde_json::json;
@@ -321,10 +321,8 @@ fn signals_reach_the_process() {
     let settings = world.settings("sleep 60 & sleep 60");
     let mut job = world.job(&settings);
     job["signals"] = json!([[200, 15], [200, 9]]);
-    let start = Instant::now();
     let ran = world.run_job(&settings, job);
     assert_eq!((&ran.ended["code"], &ran.ended["signal"]), (&json!(137), &json!(9)));
-    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

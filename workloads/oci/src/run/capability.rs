@@ -81,11 +81,18 @@ pub struct Granted {
 /// `possible`: what this process has itself; more cannot be given.
 pub fn grant(asked: &Capabilities, device_filter: bool, possible: u64) -> Result<Granted, RunError> {
     let drop = expand(&asked.drop, "capabilities.drop", possible)?;
-    let added: BTreeSet<_> = &expand(&asked.add, "capabilities.add", possible)? - &drop;
+    // `drop: [ALL]` takes the usual ones; what is asked for by name stays, as with Docker.
+    let named: Vec<_> = asked.drop.iter().filter(|name| !is_all(name)).cloned().collect();
+    let dropped_by_name = expand(&named, "capabilities.drop", possible)?;
+    let added: BTreeSet<_> = &expand(&asked.add, "capabilities.add", possible)? - &dropped_by_name;
     let usual = DEFAULT.iter().filter(|c| device_filter || **c != "MKNOD");
     let usual: BTreeSet<String> = usual.filter(|c| has(possible, c)).map(|c| format!("CAP_{c}")).collect();
     let all = &(&usual - &drop) | &added;
     Ok(Granted { all, added })
+}
+
+fn is_all(name: &str) -> bool {
+    matches!(name.to_ascii_uppercase().as_str(), "ALL" | "CAP_ALL")
 }
 
 fn has(possible: u64, name: &str) -> bool {
@@ -130,12 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_added_to_the_usual_and_dropping_wins() {
+    fn what_is_asked_for_is_added_to_the_usual_and_dropping_by_name_wins() {
         let grant = |add: &[&str], drop: &[&str]| grant(&asked(add, drop), true, u64::MAX).unwrap();
         assert_eq!(grant(&[], &[]).all.len(), 14);
         assert_eq!(grant(&["cap_net_admin"], &["chown", "MKNOD"]).all.len(), 13);
         assert_eq!(grant(&["ALL"], &[]).all.len(), 41);
-        assert_eq!(grant(&["NET_ADMIN"], &["ALL"]).all.len(), 0);
+        assert_eq!(grant(&["NET_ADMIN"], &["ALL"]).all, ["CAP_NET_ADMIN".to_string()].into());
+        assert_eq!(grant(&["ALL"], &["SYS_ADMIN"]).all.len(), 40);
         assert_eq!(grant(&["NET_ADMIN"], &[]).added.len(), 1);
     }
 
