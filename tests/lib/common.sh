@@ -16,6 +16,7 @@ stage() {
 print_stages() {
   printf '\nSeconds per stage\n'
   printf '%s\n' "${stages[@]}"
+  printf '%s\n' "${stages[@]}" | awk '$3 == "build:" {n += $1} END {if (n) printf "%5d s  of these building\n", n}'
   printf '%5d s  in all\n' "$SECONDS"
 }
 
