@@ -1,4 +1,8 @@
-//! How an artefact is named in a manifest: `press-guard:1.4`, `host:5000/team/app:tag`, `…@sha256:…`.
+//! How people name an image or a module: `press-guard:1.4`, `host:5000/team/app:tag`, `…@sha256:…`; all
+//! but the repository optional. The one parser of it, for manifests, pushes and registries.
+//!
+//! A name without a host means the hub's own registry, and nothing else: no name quietly goes to Docker
+//! Hub. So that `nginx:1.27` of a Docker user is understood, an error can say [`ImageRef::at_docker_hub`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +11,9 @@ use crate::digest::Digest;
 use crate::field::shown;
 
 /// A reference, taken apart. The grammar is the OCI distribution's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
-    /// A registry; none is the hub's own.
+    /// A registry, with its port if one is named; none is the hub's own.
     pub host: Option<String>,
     pub repository: String,
     pub tag: Option<String>,
@@ -20,21 +24,60 @@ pub struct ImageRef {
 pub enum ImageError {
     #[error("is empty: write name:tag, host/repo:tag or …@sha256:…")]
     Empty,
-    #[error("'{0}' is longer than 512 characters")]
+    #[error("'{0}' is longer than {LENGTH_MAX} characters, or its repository than {REPOSITORY_BYTES_MAX}")]
     TooLong(String),
-    #[error("'{0}' has the scheme of a URL: write it without, like host/repo:tag")]
+    #[error("leave out '{0}': write host/repo:tag")]
     Scheme(String),
-    #[error("'{0}' is not a registry: write host or host:port, such as registry.local:5000")]
+    #[error(
+        "'{0}' is not a registry: write host or host:port, such as registry.local:5000 or [fe80::1]:5000"
+    )]
     Host(String),
-    #[error("'{0}' is not a name: use a-z and 0-9, with single '.', '_', '-' or '/' between")]
+    #[error("the port of '{0}' is not a number from 1 to 65535")]
+    Port(String),
+    #[error("the repository is missing: write host/repo:tag")]
+    NoRepository,
+    #[error("'{given}' has upper-case letters; repositories are lower case: '{right}'")]
+    UpperCase { given: String, right: String },
+    #[error("'{0}' is not a name: use a-z and 0-9, with single '.', '_', '__', '-' or '/' between")]
     Repository(String),
-    #[error("'{0}' is not a tag: 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', not beginning with '.' or '-'")]
+    #[error(
+        "'{0}' is not a tag: 1 to {TAG_BYTES_MAX} of A-Z, a-z, 0-9, '_', '.' and '-', not beginning with '.' or '-'"
+    )]
     Tag(String),
     #[error("{0}")]
     Digest(#[from] crate::digest::DigestError),
 }
 
 const LENGTH_MAX: usize = 512;
+const REPOSITORY_BYTES_MAX: usize = 255;
+const TAG_BYTES_MAX: usize = 128;
+
+/// Docker Hub, as Docker's users write it.
+pub const DOCKER_HUB: &str = "docker.io";
+
+impl ImageRef {
+    /// The tag, or `latest` when neither tag nor digest says anything else.
+    pub fn tag_or_latest(&self) -> Option<&str> {
+        self.tag.as_deref().or(self.digest.is_none().then_some("latest"))
+    }
+
+    /// The same name as Docker would read it.
+    pub fn at_docker_hub(&self) -> ImageRef {
+        let image = ImageRef { host: Some(DOCKER_HUB.into()), ..self.clone() };
+        ImageRef { repository: image.repository_there(), ..image }
+    }
+
+    /// What the registry itself calls the repository: Docker Hub keeps `nginx` under `library/nginx`.
+    pub fn repository_there(&self) -> String {
+        let short = self.host.as_deref() == Some(DOCKER_HUB) && !self.repository.contains('/');
+        if short { format!("library/{}", self.repository) } else { self.repository.clone() }
+    }
+
+    /// The same image, whatever its tag means later.
+    pub fn pinned(&self, digest: Digest) -> ImageRef {
+        ImageRef { digest: Some(digest), ..self.clone() }
+    }
+}
 
 impl FromStr for ImageRef {
     type Err = ImageError;
@@ -46,41 +89,75 @@ impl FromStr for ImageRef {
         if text.len() > LENGTH_MAX {
             return Err(ImageError::TooLong(shown(text)));
         }
-        if text.contains("://") {
-            return Err(ImageError::Scheme(shown(text)));
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(ImageError::Scheme(format!("{}://", shown(scheme))));
         }
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest.parse()?)),
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
             None => (text, None),
         };
-        let (host, rest) = split_host(rest)?;
+        let (host, rest) = split_host(rest);
+        host.map_or(Ok(()), check_host)?;
         let (repository, tag) = match rest.split_once(':') {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (rest, None),
         };
-        if !repository.split('/').all(is_component) {
-            return Err(ImageError::Repository(shown(repository)));
-        }
+        check_repository(repository)?;
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ImageError::Tag(shown(tag)));
         }
-        Ok(ImageRef { host, repository: repository.to_string(), tag: tag.map(str::to_string), digest })
+        let (host, tag) = (host.map(str::to_ascii_lowercase), tag.map(str::to_string));
+        Ok(ImageRef { host, repository: repository.to_string(), tag, digest })
     }
 }
 
-/// The first component is a registry if it could not be a directory: it has a dot or a port, or is
-/// `localhost`.
-fn split_host(text: &str) -> Result<(Option<String>, &str), ImageError> {
-    let Some((first, rest)) = text.split_once('/') else { return Ok((None, text)) };
-    if !first.contains(['.', ':']) && first != "localhost" {
-        return Ok((None, text));
+/// The first part is a registry if it could not be a folder of a repository: it has a dot or a port, or is
+/// `localhost`. Docker's own rule.
+fn split_host(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':', '[']) || first == "localhost" => (Some(first), rest),
+        _ => (None, text),
     }
-    let (name, port) = first.split_once(':').unwrap_or((first, "1"));
-    let port_ok = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
-    if !crate::label::is_dns_name(name) || !port_ok {
-        return Err(ImageError::Host(shown(first)));
+}
+
+fn check_host(host: &str) -> Result<(), ImageError> {
+    let wrong = || ImageError::Host(shown(host));
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']').ok_or_else(wrong)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
+            (None, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(wrong)?) })
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (Some(name), Some(port)),
+            None => (Some(host), None),
+        },
+    };
+    if name.is_some_and(|name| !crate::label::is_dns_name(&name.to_ascii_lowercase())) {
+        return Err(wrong());
     }
-    Ok((Some(first.to_string()), rest))
+    let is_port =
+        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
+    match port.is_none_or(is_port) {
+        true => Ok(()),
+        false => Err(ImageError::Port(shown(host))),
+    }
+}
+
+fn check_repository(repository: &str) -> Result<(), ImageError> {
+    if repository.is_empty() {
+        return Err(ImageError::NoRepository);
+    }
+    if repository.len() > REPOSITORY_BYTES_MAX {
+        return Err(ImageError::TooLong(shown(repository)));
+    }
+    match repository.split('/').find(|part| !is_component(part)) {
+        None => Ok(()),
+        Some(part) if is_component(&part.to_ascii_lowercase()) => {
+            Err(ImageError::UpperCase { given: shown(part), right: part.to_ascii_lowercase() })
+        }
+        Some(_) => Err(ImageError::Repository(shown(repository))),
+    }
 }
 
 /// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
@@ -93,7 +170,7 @@ fn is_component(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    text.len() <= 128
+    text.len() <= TAG_BYTES_MAX
         && text.bytes().next().is_some_and(word)
         && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
 }
@@ -118,17 +195,29 @@ impl fmt::Display for ImageRef {
 mod tests {
     use super::*;
 
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
     #[test]
-    fn legal_references_print_as_they_were() {
-        let digest = Digest::of(b"x");
-        for text in ["press-guard:1.4", "app", "team/a__b:v1", "localhost/a", "r.local:5000/team/app:1"] {
-            assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
-            let pinned = format!("{text}@{digest}");
-            let read = pinned.parse::<ImageRef>().unwrap();
-            assert_eq!((read.digest, read.to_string()), (Some(digest), pinned));
+    fn every_part_is_told_from_the_others_and_prints_as_it_was() {
+        let digest = format!("@sha256:{HEX}");
+        let hosts =
+            ["", "ghcr.io/", "localhost/", "localhost:5000/", "10.0.0.7:5000/", "[fe80::1]:5000/", "[::1]/"];
+        for host in hosts {
+            for repository in ["nginx", "plant/press-guard", "a/b__c/d.e/f--g"] {
+                for tag in ["", ":1.4", ":_x", ":v1.2-rc.3"] {
+                    for digest in ["", digest.as_str()] {
+                        let text = format!("{host}{repository}{tag}{digest}");
+                        let read: ImageRef = text.parse().unwrap();
+                        assert_eq!(read.to_string(), text);
+                        assert_eq!(read.host.as_deref().unwrap_or(""), host.trim_end_matches('/'), "{text}");
+                        assert_eq!(read.repository, repository);
+                        assert_eq!(read.tag.as_deref().unwrap_or(""), tag.trim_start_matches(':'));
+                        assert_eq!(read.digest.is_some(), !digest.is_empty());
+                    }
+                }
+            }
         }
-        let read: ImageRef = "r.local:5000/team/app:1".parse().unwrap();
-        assert_eq!((read.host.as_deref(), read.repository.as_str()), (Some("r.local:5000"), "team/app"));
+        assert_eq!("GHCR.io/a".parse::<ImageRef>().unwrap().host.as_deref(), Some("ghcr.io"));
         assert_eq!("team/app".parse::<ImageRef>().unwrap().host, None);
     }
 
@@ -137,13 +226,58 @@ mod tests {
         let refused = |text: &str| text.parse::<ImageRef>().unwrap_err();
         assert!(matches!(refused(""), ImageError::Empty));
         assert!(matches!(refused("oci://a/b"), ImageError::Scheme(_)));
-        assert!(matches!(refused("Press:1"), ImageError::Repository(_)));
+        assert!(matches!(refused("Press:1"), ImageError::UpperCase { .. }));
         assert!(matches!(refused("a..b"), ImageError::Repository(_)));
         assert!(matches!(refused("a//b"), ImageError::Repository(_)));
         assert!(matches!(refused("a:"), ImageError::Tag(_)));
         assert!(matches!(refused("a:b:c"), ImageError::Tag(_)));
-        assert!(matches!(refused("a.b:0/c"), ImageError::Host(_)));
+        assert!(matches!(refused("a.b:0/c"), ImageError::Port(_)));
         assert!(matches!(refused("a@sha256:12"), ImageError::Digest(_)));
         assert!(matches!(refused("ü"), ImageError::Repository(_)));
+    }
+
+    #[test]
+    fn a_wrong_name_says_what_would_be_right() {
+        let upper = format!("a@sha256:{}", HEX.to_uppercase());
+        for (text, why) in [
+            ("", "write name:tag"),
+            ("@sha256:", "64 lower-case"),
+            ("https://ghcr.io/a", "leave out 'https://'"),
+            ("ghcr.io/", "repository is missing"),
+            ("Press-Guard:1", "lower case: 'press-guard'"),
+            ("a/../b", "is not a name"),
+            ("a-:1", "is not a name"),
+            ("a___b", "is not a name"),
+            ("a:.x", "is not a tag"),
+            ("localhost:99999/a", "not a number from 1 to 65535"),
+            ("[::1]:/a", "not a number from 1 to 65535"),
+            ("-x.io/a", "is not a registry"),
+            ("[::g]/a", "is not a registry"),
+            ("[::1/a", "is not a registry"),
+            (upper.as_str(), "64 lower-case"),
+            ("a@sha512:00", "sha256: and 64"),
+        ] {
+            let error = text.parse::<ImageRef>().unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        let long = format!("a:{}", "x".repeat(129));
+        assert!(matches!(long.parse::<ImageRef>(), Err(ImageError::Tag(_))));
+        let long = "a/".repeat(200);
+        assert!(matches!(long.trim_end_matches('/').parse::<ImageRef>(), Err(ImageError::TooLong(_))));
+    }
+
+    #[test]
+    fn nothing_goes_to_docker_hub_unasked() {
+        let plain: ImageRef = "nginx".parse().unwrap();
+        assert_eq!((plain.host.as_deref(), plain.tag_or_latest()), (None, Some("latest")));
+        assert_eq!(plain.at_docker_hub().to_string(), "docker.io/library/nginx");
+        assert_eq!(plain.repository_there(), "nginx", "at the hub's own");
+        let short: ImageRef = "docker.io/nginx".parse().unwrap();
+        assert_eq!(
+            (short.repository_there().as_str(), short.to_string().as_str()),
+            ("library/nginx", "docker.io/nginx")
+        );
+        let pinned = plain.pinned(Digest::of(b"x"));
+        assert_eq!((pinned.tag_or_latest(), pinned.digest), (None, Some(Digest::of(b"x"))));
     }
 }

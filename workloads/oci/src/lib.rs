@@ -1,8 +1,7 @@
-//! Containers for both sides: how an image is named, kept and unpacked, and how a board runs it.
+//! Containers for both sides: how an image is kept and unpacked, and how a board runs it.
 //!
 //! | | |
 //! |---|---|
-//! | [`reference`] | how people name an image |
 //! | `image` | manifests, configurations, platforms |
 //! | `archive` | images in files: OCI layouts and `docker save` |
 //! | `store` | content by digest, and what may be deleted |
@@ -10,7 +9,8 @@
 //! | `pull` | images from registries |
 //! | `run` | a container, bounded and cleared away |
 //!
-//! Without features there are only references; `image` adds all that is about images, `pull` registries, `run` the container.
+//! How people name an image is the contract's (`contract::image`). Feature `image` adds all that is about images, `pull` registries,
+//! `run` the container.
 
 #[cfg(feature = "image")]
 pub mod archive;
@@ -20,7 +20,6 @@ pub mod image;
 pub mod layer;
 #[cfg(feature = "pull")]
 pub mod pull;
-pub mod reference;
 #[cfg(feature = "run")]
 pub mod run;
 #[cfg(feature = "image")]
@@ -29,4 +28,4 @@ pub mod store;
 mod tar;
 
 pub use contract::Digest;
-pub use reference::Reference;
+pub use contract::image::ImageRef;

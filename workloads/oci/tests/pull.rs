@@ -14,7 +14,7 @@ use skerry_oci::image::{Image, Platform};
 use skerry_oci::layer::{Layers, Limits};
 use skerry_oci::pull::{Options, PullError, Registries};
 use skerry_oci::store::Store;
-use skerry_oci::{Digest, Reference};
+use skerry_oci::{Digest, ImageRef};
 use tempfile::TempDir;
 
 /// Nothing that could be packed smaller.
@@ -46,7 +46,7 @@ fn plain(host: &str) -> Options {
 
 fn fetch(options: Options, image: &str, store: &Store) -> Result<Digest, PullError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let image: Reference = image.parse().unwrap();
+    let image: ImageRef = image.parse().unwrap();
     runtime.block_on(Registries::new(options).unwrap().fetch(&image, store, &[Platform::native()], 1 << 30))
 }
 
@@ -159,7 +159,7 @@ fn what_is_no_image_or_too_large_is_refused() {
     let (_tmp, layout, registry, store) = world(&With::default());
     registry.push(&layout.path, "a:1", &[]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let image: Reference = format!("{}/a:1", registry.host).parse().unwrap();
+    let image: ImageRef = format!("{}/a:1", registry.host).parse().unwrap();
     let registries = Registries::new(plain(&registry.host)).unwrap();
     let error =
         runtime.block_on(registries.fetch(&image, &store, &[Platform::native()], 1 << 20)).unwrap_err();

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::Digest;
+use contract::image::ImageRef;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 
 use crate::image::document::{self, DOCUMENT_BYTES_MAX};
 use crate::image::{Document, Manifest, Platform, media, platform};
-use crate::reference::Reference;
 use crate::store::{Store, StoreError};
 
 /// A registry that says nothing for so long is taken for gone.
@@ -79,7 +79,7 @@ impl Registries {
     }
 
     /// Which digest the name stands for now.
-    pub async fn resolve(&self, image: &Reference) -> Result<Digest, PullError> {
+    pub async fn resolve(&self, image: &ImageRef) -> Result<Digest, PullError> {
         if let Some(digest) = image.digest {
             return Ok(digest);
         }
@@ -97,7 +97,7 @@ impl Registries {
     /// on the disk: not for a thread that must answer others.
     pub async fn fetch(
         &self,
-        image: &Reference,
+        image: &ImageRef,
         store: &Store,
         platforms: &[Platform],
         bytes_max: u64,
@@ -120,14 +120,14 @@ impl Registries {
         Ok(root)
     }
 
-    fn source(&self, image: &Reference) -> Result<Source<'_>, PullError> {
+    fn source(&self, image: &ImageRef) -> Result<Source<'_>, PullError> {
         let refused = |why: String| PullError::Refused { image: image.to_string(), why };
         let Some(host) = image.host.clone() else {
             let hint = image.at_docker_hub();
             return Err(refused(format!("it names no registry; if Docker Hub is meant, write {hint}")));
         };
         let auth = credentials::find(self.docker_config.as_deref(), &host).map_err(refused)?;
-        let (repository, name) = (image.repository.clone(), image.to_string());
+        let (repository, name) = (image.repository_there(), image.to_string());
         Ok(Source { client: &self.client, auth, host, repository, name })
     }
 }
