@@ -54,6 +54,31 @@ fn environment_hostname_and_working_directory() {
 }
 
 #[test]
+fn a_container_knows_its_names_and_its_limits() {
+    let world = World::new();
+    let mut settings =
+        world.settings("cat /etc/hosts /etc/hostname; echo $HOSTNAME; umask; stat -c %a /etc/hosts");
+    settings.hostname = Some("press-1".into());
+    let said = world.says_with(&settings);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("127.0.0.1\tlocalhost", "127.0.1.1\tpress-1"));
+    assert_eq!(lines[3..], ["press-1", "press-1", "0022", "644"]);
+    settings.network = Network::Host;
+    let board = fs::read_to_string("/etc/hosts").unwrap();
+    assert!(world.says_with(&settings).starts_with(&format!("{}\n127.0.1.1\tpress-1", board.trim_end())));
+
+    let limits = "cd /sys/fs/cgroup; cat memory.max memory/memory.limit_in_bytes cpu.max cpu/cpu.cfs_quota_us 2>/dev/null
+        echo 1 >memory.max || echo 1 >memory/memory.limit_in_bytes || echo kept";
+    settings.args = vec![if cgroups("memory").is_empty() {
+        limits.into()
+    } else {
+        limits.replace("echo 1 >memory.max ||", "")
+    }];
+    let said = world.says_with(&settings);
+    assert!(said.starts_with("67108864\n100000") && said.ends_with("kept"), "{said}");
+}
+
+#[test]
 fn users_are_those_of_the_image() {
     let world = World::new();
     let mut settings = world.settings("id; echo $HOME");

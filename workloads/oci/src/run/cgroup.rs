@@ -16,7 +16,8 @@ const RETRIES: u32 = 10;
 #[derive(Debug, Clone)]
 pub struct Cgroups {
     dirs: Vec<PathBuf>,
-    memory_v1: Option<PathBuf>,
+    /// Of v1 the two that programs in a container ask for their limits, by name; none on v2.
+    pub v1: Vec<(&'static str, PathBuf)>,
     /// Whether the kernel asks which devices a container may open.
     pub device_filter: bool,
 }
@@ -31,24 +32,22 @@ impl Cgroups {
             ));
         }
         let table = fs::read_to_string("/proc/self/mountinfo").map_err(fault("/proc/self/mountinfo"))?;
-        let (mut dirs, mut memory_v1, mut device_filter) = (Vec::new(), None, false);
+        let (mut dirs, mut v1, mut device_filter) = (Vec::new(), Vec::new(), false);
         for line in table.lines() {
             let Some((mount, kind)) = line.split_once(" - ") else { continue };
             let (Some(point), true) = (mount.split(' ').nth(4), kind.starts_with("cgroup")) else { continue };
             let dir = Path::new(point).join(parts.join("/"));
             let has = |name: &str| kind.starts_with("cgroup ") && kind.split([',', ' ']).any(|o| o == name);
-            if has("memory") {
-                memory_v1 = Some(dir.clone());
-            }
+            v1.extend(["cpu", "memory"].into_iter().filter(|n| has(n)).map(|n| (n, dir.clone())));
             device_filter |= has("devices");
             dirs.push(dir);
         }
-        Ok(Cgroups { dirs, memory_v1, device_filter })
+        Ok(Cgroups { dirs, v1, device_filter })
     }
 
     /// How many processes the kernel killed for want of memory. Must be read before the cgroup goes.
     pub fn oom_kills(&self) -> u64 {
-        let v1 = self.memory_v1.iter().map(|d| d.join("memory.oom_control"));
+        let v1 = self.v1.iter().map(|(_, dir)| dir.join("memory.oom_control"));
         let v2 = self.dirs.iter().map(|d| d.join("memory.events"));
         let counts = v1.chain(v2).filter_map(|file| {
             let text = fs::read_to_string(file).ok()?;

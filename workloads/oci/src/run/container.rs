@@ -17,7 +17,7 @@ use super::cgroup::Cgroups;
 use super::exec::Exec;
 use super::root::{self, Root};
 use super::settings::{Network, Settings};
-use super::{RunError, fault, loopback, refused, runtime, seccomp, spec};
+use super::{RunError, fault, loopback, names, refused, runtime, seccomp, spec};
 use crate::image::Defaults;
 use crate::layer::Rootfs;
 
@@ -145,7 +145,8 @@ fn build(
     place: &Place,
     streams: Streams,
 ) -> Result<(libcontainer::container::Container, Pid, OwnedFd), RunError> {
-    let built = spec::build(settings, image, &root.path, cgroups.device_filter)?;
+    names::write(&root.path, settings)?;
+    let built = spec::build(settings, image, &root.path, cgroups)?;
     let filters = seccomp::filters(settings.seccomp, &built.capabilities.all)?;
     let config = place.bundle.join("config.json");
     built

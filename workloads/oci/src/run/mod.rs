@@ -14,6 +14,7 @@ mod cgroup;
 mod container;
 mod exec;
 mod loopback;
+mod names;
 mod root;
 pub mod seccomp;
 mod settings;

@@ -40,6 +40,12 @@ pub struct Settings {
     pub writable: Writable,
 }
 
+impl Settings {
+    pub fn hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(&self.id)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {

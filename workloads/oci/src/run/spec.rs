@@ -10,6 +10,7 @@ use rustix::fs::{major, minor};
 use serde_json::{Value, json};
 
 use super::capability::{self, Granted};
+use super::cgroup::Cgroups;
 use super::settings::{Device, Mount, MountSource, Network, Seccomp, Settings};
 use super::user::{self, User};
 use super::{RunError, fault, refused};
@@ -20,6 +21,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const PIDS_MIN: u32 = 2;
 const CPU_PERIOD_USECS: u64 = 100_000;
 const SHM_BYTES: u64 = 64 << 20;
+/// Whatever this process has.
+const UMASK: u32 = 0o022;
 
 /// What of `/proc` and `/sys` tells about the board or changes it: Docker's lists.
 const MASKED: [&str; 10] = [
@@ -47,18 +50,18 @@ pub fn build(
     settings: &Settings,
     image: &Defaults,
     root: &Path,
-    device_filter: bool,
+    cgroups: &Cgroups,
 ) -> Result<Built, RunError> {
     let asked = settings.user.as_deref().unwrap_or(&image.user);
     let user = user::find(root, asked)?;
-    let granted = capability::grant(&settings.capabilities, device_filter, capability::own())?;
+    let granted = capability::grant(&settings.capabilities, cgroups.device_filter, capability::own())?;
     let devices = settings.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
     let json = json!({
         "ociVersion": "1.0.2",
         "root": {"path": root, "readonly": settings.read_only_root},
-        "hostname": settings.hostname.as_deref().unwrap_or(&settings.id),
+        "hostname": settings.hostname(),
         "process": process(settings, image, &user, &granted)?,
-        "mounts": mounts(settings)?,
+        "mounts": mounts(settings, cgroups)?,
         "linux": {
             "namespaces": namespaces(settings.network),
             "cgroupsPath": settings.cgroups_path,
@@ -79,7 +82,7 @@ fn process(settings: &Settings, image: &Defaults, user: &User, granted: &Granted
     let ambient: Vec<_> = if user.uid == 0 { Vec::new() } else { held.clone() };
     Ok(json!({
         "terminal": false,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups, "umask": UMASK},
         "args": args(settings, image)?,
         "env": env(settings, image, user)?,
         "cwd": workdir(settings, image)?,
@@ -108,7 +111,8 @@ fn args(settings: &Settings, image: &Defaults) -> Result<Vec<String>, RunError> 
 }
 
 fn env(settings: &Settings, image: &Defaults, user: &User) -> Result<Vec<String>, RunError> {
-    let mut env: BTreeMap<&str, &str> = BTreeMap::from([("PATH", PATH), ("HOME", user.home.as_str())]);
+    let mut env: BTreeMap<&str, &str> =
+        BTreeMap::from([("PATH", PATH), ("HOME", user.home.as_str()), ("HOSTNAME", settings.hostname())]);
     env.extend(image.env.iter().filter_map(|e| e.split_once('=')));
     env.extend(settings.env.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let wrong = |(k, v): &(&&str, &&str)| k.is_empty() || k.contains(['=', '\0']) || v.contains('\0');
@@ -197,7 +201,7 @@ fn device(device: &Device) -> Result<Opened, RunError> {
     })
 }
 
-fn mounts(settings: &Settings) -> Result<Vec<Value>, RunError> {
+fn mounts(settings: &Settings, cgroups: &Cgroups) -> Result<Vec<Value>, RunError> {
     let of = |path: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": path, "type": kind, "source": source, "options": options});
     let shm = format!("size={}", SHM_BYTES.min(settings.limits.memory_bytes));
     let mut mounts = vec![
@@ -213,8 +217,9 @@ fn mounts(settings: &Settings) -> Result<Vec<Value>, RunError> {
         of("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         of("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ];
+    mounts.extend(own_cgroups(cgroups));
     if settings.network == Network::Host {
-        mounts.extend(["/etc/resolv.conf", "/etc/hosts"].iter().filter_map(|path| names(path, settings)));
+        mounts.extend(resolver(settings));
     }
     for mount in &settings.mounts {
         mounts.push(one_mount(mount)?);
@@ -222,11 +227,28 @@ fn mounts(settings: &Settings) -> Result<Vec<Value>, RunError> {
     Ok(mounts)
 }
 
-/// Who uses the board's network knows its names, unless a mount says otherwise.
-fn names(path: &str, settings: &Settings) -> Option<Value> {
-    let source = fs::canonicalize(path).ok()?;
-    let taken = settings.mounts.iter().any(|m| m.path == path);
-    (!taken).then(|| json!({"destination": path, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid", "nodev"]}))
+/// Its own limits, to be read: a JVM without them takes the board's memory for its own.
+fn own_cgroups(cgroups: &Cgroups) -> Vec<Value> {
+    const AT: &str = "/sys/fs/cgroup";
+    let of = |path: &str, kind: &str, source: &Path, options: &[&str]| json!({"destination": path, "type": kind, "source": source, "options": options});
+    let read_only = ["nosuid", "noexec", "nodev", "ro"];
+    if cgroups.v1.is_empty() {
+        return vec![of(AT, "cgroup", Path::new("cgroup"), &read_only)];
+    }
+    // libcontainer would mount all hierarchies, a dozen; these two are what programs read.
+    let room = ["nosuid", "noexec", "nodev", "mode=755", "size=4k"];
+    let mut mounts = vec![of(AT, "tmpfs", Path::new("tmpfs"), &room)];
+    let bind = ["bind", "nosuid", "noexec", "nodev", "ro"];
+    mounts.extend(cgroups.v1.iter().map(|(name, dir)| of(&format!("{AT}/{name}"), "bind", dir, &bind)));
+    mounts
+}
+
+/// Who uses the board's network asks whom the board asks, unless a mount says otherwise.
+fn resolver(settings: &Settings) -> Option<Value> {
+    const AT: &str = "/etc/resolv.conf";
+    let source = fs::canonicalize(AT).ok()?;
+    let taken = settings.mounts.iter().any(|m| m.path == AT);
+    (!taken).then(|| json!({"destination": AT, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid", "nodev"]}))
 }
 
 fn one_mount(mount: &Mount) -> Result<Value, RunError> {
