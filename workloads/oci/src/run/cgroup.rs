@@ -47,8 +47,12 @@ impl Cgroups {
 
     /// How many processes the kernel killed for want of memory. Must be read before the cgroup goes.
     pub fn oom_kills(&self) -> u64 {
-        let v1 = self.v1.iter().map(|(_, dir)| dir.join("memory.oom_control"));
-        let v2 = self.dirs.iter().map(|d| d.join("memory.events"));
+        let v1 = self
+            .v1
+            .iter()
+            .filter(|(name, _)| *name == "memory")
+            .map(|(_, dir)| dir.join("memory.oom_control"));
+        let v2 = self.dirs.iter().filter(|_| self.v1.is_empty()).map(|dir| dir.join("memory.events"));
         let counts = v1.chain(v2).filter_map(|file| {
             let text = fs::read_to_string(file).ok()?;
             text.lines().find_map(|l| l.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
@@ -58,10 +62,13 @@ impl Cgroups {
 
     /// Kills what is in it and removes it: libcontainer would wait for ever in a frozen one.
     pub fn clear(&self) -> Result<(), RunError> {
+        // Most have nothing in them, or are not there.
+        let left = self
+            .dirs
+            .iter()
+            .filter(|dir| fs::remove_dir(dir).is_err_and(|e| e.kind() != io::ErrorKind::NotFound));
         let mut dirs = Vec::new();
-        for dir in self.dirs.iter().filter(|d| d.exists()) {
-            collect(dir, &mut dirs);
-        }
+        left.for_each(|dir| collect(dir, &mut dirs));
         // In all of them first: a process that is frozen in one hierarchy dies in none.
         dirs.iter().for_each(|dir| thaw(dir));
         for dir in &dirs {

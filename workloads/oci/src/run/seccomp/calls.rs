@@ -8,8 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use libc as c;
-use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
-
 macro_rules! calls {
     ($($name:ident)*) => { &[$(c::$name),*] };
 }
@@ -69,8 +67,25 @@ const IO_PGETEVENTS: i64 = if cfg!(target_arch = "x86_64") { 333 } else { 292 };
 const NEW: [i64; 18] =
     [424, 434, 436, 437, 439, 441, 444, 445, 446, 447, 448, 449, 451, 452, 453, 454, 455, 456];
 const CLONE3: i64 = 435;
-/// The first number that the profile says nothing about, and far beyond what any kernel has.
-const UNKNOWN: std::ops::Range<i64> = 457..640;
+/// The first number that the profile says nothing about.
+const UNKNOWN: i64 = 457;
+
+/// What a call gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Allow,
+    Refuse(i32),
+    /// Any of them; else EPERM.
+    AllowIf(Vec<Test>),
+}
+
+/// On the first argument's lower 32 bits, which are all that these calls read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    Is(u32),
+    IsNot(u32),
+    HasNoneOf(u32),
+}
 
 /// What a capability opens, for without it the kernel refuses anyway.
 const WITH: [(&str, &[i64]); 13] = [
@@ -98,47 +113,46 @@ const WITH: [(&str, &[i64]); 13] = [
     ("CAP_BPF", calls![SYS_bpf]),
 ];
 
-/// Call → rules, none meaning always.
-pub fn allowed(capabilities: &BTreeSet<String>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-    let plain = COMMON.iter().chain(OWN).chain(&NEW).copied().chain([IO_PGETEVENTS, CLONE3]);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.map(|call| (call, Vec::new())).collect();
-    rules.insert(c::SYS_personality, personalities()?);
+/// By number what is not refused with EPERM.
+pub fn answers(capabilities: &BTreeSet<String>) -> BTreeMap<i64, Answer> {
+    let plain = COMMON.iter().chain(OWN).chain(&NEW).copied().chain([IO_PGETEVENTS]);
+    let mut answers: BTreeMap<i64, Answer> = plain.map(|call| (call, Answer::Allow)).collect();
+    answers.insert(c::SYS_personality, Answer::AllowIf(PERSONALITIES.map(Test::Is).to_vec()));
     // Not to the hypervisor's own network.
-    rules.insert(c::SYS_socket, vec![rule(SeccompCmpOp::Ne, c::AF_VSOCK as u64)?]);
+    answers.insert(c::SYS_socket, Answer::AllowIf(vec![Test::IsNot(c::AF_VSOCK as u32)]));
     // Threads and processes, but no namespaces.
-    rules.insert(c::SYS_clone, vec![rule(SeccompCmpOp::MaskedEq(NEW_NAMESPACES), 0)?]);
+    answers.insert(c::SYS_clone, Answer::AllowIf(vec![Test::HasNoneOf(NEW_NAMESPACES)]));
+    // Its arguments lie in memory, where no filter sees them; C libraries fall back to clone.
+    answers.insert(CLONE3, Answer::Refuse(c::ENOSYS));
     for (_, calls) in WITH.iter().filter(|(capability, _)| capabilities.contains(*capability)) {
-        rules.extend(calls.iter().map(|call| (*call, Vec::new())));
+        answers.extend(calls.iter().map(|call| (*call, Answer::Allow)));
     }
     #[cfg(target_arch = "x86_64")]
     if capabilities.contains("CAP_SYS_RAWIO") {
-        rules.extend([(c::SYS_iopl, Vec::new()), (c::SYS_ioperm, Vec::new())]);
+        answers.extend([(c::SYS_iopl, Answer::Allow), (c::SYS_ioperm, Answer::Allow)]);
     }
     if capabilities.contains("CAP_PERFMON") {
-        rules.insert(c::SYS_perf_event_open, Vec::new());
+        answers.insert(c::SYS_perf_event_open, Answer::Allow);
     }
-    Ok(rules)
+    answers
 }
 
-/// What is answered with "there is no such call".
-pub fn unknown(capabilities: &BTreeSet<String>) -> impl Iterator<Item = i64> {
-    // Its arguments lie in memory, where no filter sees them.
-    let clone3 = (!capabilities.contains("CAP_SYS_ADMIN")).then_some(CLONE3);
-    clone3.into_iter().chain(UNKNOWN)
+/// The same for every number, said where it changes.
+pub fn ranges(capabilities: &BTreeSet<String>) -> BTreeMap<u32, Answer> {
+    let named = answers(capabilities);
+    let mut ranges: BTreeMap<u32, Answer> = BTreeMap::new();
+    for number in 0..UNKNOWN {
+        let answer = named.get(&number).cloned().unwrap_or(Answer::Refuse(c::EPERM));
+        if ranges.last_key_value().is_none_or(|(_, last)| *last != answer) {
+            ranges.insert(number as u32, answer);
+        }
+    }
+    ranges.insert(UNKNOWN as u32, Answer::Refuse(c::ENOSYS));
+    ranges
 }
 
 /// CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET.
-const NEW_NAMESPACES: u64 = 0x7e02_0000;
+const NEW_NAMESPACES: u32 = 0x7e02_0000;
 
 /// Linux, 32-bit Linux, the two again with the old memory layout, and the question.
-fn personalities() -> Result<Vec<SeccompRule>, BackendError> {
-    [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff]
-        .into_iter()
-        .map(|value| rule(SeccompCmpOp::Eq, value))
-        .collect()
-}
-
-/// On the first argument.
-fn rule(operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, value)?])
-}
+const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
