@@ -20,7 +20,29 @@ pub struct Cgroups {
     pub v1: Vec<(&'static str, PathBuf)>,
     /// Whether the kernel asks which devices a container may open.
     pub device_filter: bool,
+    /// Those that bound or count.
+    pub hierarchies: Vec<Hierarchy>,
 }
+
+/// On v1 each controller may have its own; a controller is in one only.
+#[derive(Debug, Clone)]
+pub struct Hierarchy {
+    pub root: PathBuf,
+    /// The container's own.
+    pub dir: PathBuf,
+    pub controllers: Vec<&'static str>,
+    pub v2: bool,
+}
+
+impl Hierarchy {
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.contains(&controller)
+    }
+}
+
+/// `cpuacct` is what shows how much it used, `freezer` what holds it; v2 has both everywhere.
+const V1: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"];
+const V2: [&str; 3] = ["cpu", "memory", "pids"];
 
 impl Cgroups {
     pub fn at(path: &str) -> Result<Cgroups, RunError> {
@@ -32,7 +54,8 @@ impl Cgroups {
             ));
         }
         let table = fs::read_to_string("/proc/self/mountinfo").map_err(fault("/proc/self/mountinfo"))?;
-        let (mut dirs, mut v1, mut device_filter) = (Vec::new(), Vec::new(), false);
+        let (mut dirs, mut v1, mut device_filter, mut hierarchies) =
+            (Vec::new(), Vec::new(), false, Vec::new());
         for line in table.lines() {
             let Some((mount, kind)) = line.split_once(" - ") else { continue };
             let (Some(point), true) = (mount.split(' ').nth(4), kind.starts_with("cgroup")) else { continue };
@@ -40,9 +63,14 @@ impl Cgroups {
             let has = |name: &str| kind.starts_with("cgroup ") && kind.split([',', ' ']).any(|o| o == name);
             v1.extend(["cpu", "memory"].into_iter().filter(|n| has(n)).map(|n| (n, dir.clone())));
             device_filter |= has("devices");
+            let (v2, root) = (kind.starts_with("cgroup2 "), PathBuf::from(point));
+            let controllers = if v2 { offered(&root) } else { V1.into_iter().filter(|n| has(n)).collect() };
+            hierarchies.push(Hierarchy { root, dir: dir.clone(), controllers, v2 });
             dirs.push(dir);
         }
-        Ok(Cgroups { dirs, v1, device_filter })
+        // What bounds nothing is not entered: beside v1 the unified one often has no controller.
+        hierarchies.retain(|h: &Hierarchy| !h.controllers.is_empty());
+        Ok(Cgroups { dirs, v1, device_filter, hierarchies })
     }
 
     /// How many processes the kernel killed for want of memory. Must be read before the cgroup goes.
@@ -76,6 +104,12 @@ impl Cgroups {
         }
         Ok(())
     }
+}
+
+/// At the root there are all that v1 has not taken.
+fn offered(root: &Path) -> Vec<&'static str> {
+    let there = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    V2.into_iter().filter(|name| there.split_whitespace().any(|t| t == *name)).collect()
 }
 
 /// The innermost first.

@@ -6,27 +6,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::syscall::syscall::SyscallType;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, set_child_subreaper,
-    waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_child_subreaper, waitid};
 
 use super::cgroup::Cgroups;
 use super::exec::Exec;
+use super::launch::{self, Launched};
 use super::root::{self, Root};
 use super::settings::{Network, Settings};
-use super::{RunError, fault, loopback, names, refused, runtime, seccomp, spec};
+use super::{RunError, bounds, fault, loopback, names, refused, seccomp, spec};
 use crate::image::Defaults;
 use crate::layer::Rootfs;
 
 /// Directories of one container; both are emptied when it is created.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Mount points and the spec.
+    /// Mount points.
     pub bundle: PathBuf,
-    /// libcontainer's own.
+    /// The socket that the container waits at for its start.
     pub state: PathBuf,
 }
 
@@ -47,7 +43,6 @@ pub struct Ended {
 }
 
 pub struct Container {
-    inner: libcontainer::container::Container,
     root: Option<Root>,
     cgroups: Cgroups,
     place: Place,
@@ -78,8 +73,8 @@ impl Container {
         let root = Root::at(&place.bundle);
         let built = root.mount(rootfs, &settings.writable);
         match built.and_then(|()| build(settings, image, &root, &cgroups, place, streams)) {
-            Ok((inner, pid, pidfd)) => {
-                Ok(Container { inner, root: Some(root), cgroups, place: place.clone(), pid, pidfd })
+            Ok(Launched { pid, pidfd }) => {
+                Ok(Container { root: Some(root), cgroups, place: place.clone(), pid, pidfd })
             }
             Err(e) => {
                 let _ = clear(place, &cgroups);
@@ -90,7 +85,7 @@ impl Container {
     }
 
     pub fn start(&mut self) -> Result<(), RunError> {
-        self.inner.start().map_err(runtime("start"))
+        launch::start(&self.place.state)
     }
 
     pub fn pid(&self) -> u32 {
@@ -128,7 +123,6 @@ impl Container {
     pub fn delete(mut self) -> Result<(), RunError> {
         let _ = self.signal(Signal::KILL);
         let root = self.root.take();
-        // Our own: libcontainer's delete reads the mount table and its state once more for each hierarchy.
         let cleared = clear(&self.place, &self.cgroups);
         let unmounted = root.map_or(Ok(()), Root::unmount);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
@@ -144,35 +138,16 @@ fn build(
     cgroups: &Cgroups,
     place: &Place,
     streams: Streams,
-) -> Result<(libcontainer::container::Container, Pid, OwnedFd), RunError> {
+) -> Result<Launched, RunError> {
     names::write(&root.path, settings)?;
     let built = spec::build(settings, image, &root.path, cgroups)?;
     let filters = seccomp::filters(settings.seccomp, &built.capabilities.all)?;
-    let config = place.bundle.join("config.json");
-    built
-        .spec
-        .save(&config)
-        .map_err(|e| fault(config.display().to_string())(io::Error::other(e.to_string())))?;
-    let builder = ContainerBuilder::new(settings.id.clone(), SyscallType::default())
-        .with_executor(Exec { filters })
-        .with_root_path(&place.state)
-        .map_err(runtime("state directory"))?
-        .with_stdin(streams.stdin)
-        .with_stdout(streams.stdout)
-        .with_stderr(streams.stderr)
-        .validate_id()
-        .map_err(runtime("id"))?;
-    // Its default is systemd, over D-Bus; an absolute cgroupsPath needs none.
-    let built = builder.as_init(&place.bundle).with_systemd(false).with_detach(true).build();
-    let container = built.map_err(runtime("create"))?;
-    let pid = container.pid().map(|p| p.as_raw()).and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| RunError::Runtime { what: "create", why: "no process came of it".into() })?;
-    let pidfd =
-        pidfd_open(pid, PidfdFlags::empty()).map_err(|e| fault("pidfd of the container")(e.into()))?;
+    bounds::make(cgroups, &settings.limits, &built.devices)?;
+    let launched = launch::create(built.spec, &root.path, Exec { filters }, cgroups, &place.state, streams)?;
     if settings.network == Network::None {
-        loopback::up(pid.as_raw_nonzero().get() as u32)?;
+        loopback::up(launched.pid.as_raw_nonzero().get() as u32)?;
     }
-    Ok((container, pid, pidfd))
+    Ok(launched)
 }
 
 /// See the module's documentation for what happens with more than one.
@@ -202,12 +177,8 @@ fn remove(path: &Path) -> Result<(), RunError> {
 
 /// Name by name, so that nothing is ever deleted through a mount.
 fn remove_bundle(path: &Path) -> Result<(), RunError> {
-    let file = fs::remove_file(path.join("config.json"));
-    let dirs = ["rootfs", "upper", ""].iter().map(|name| fs::remove_dir(path.join(name)));
-    match std::iter::once(file)
-        .chain(dirs)
-        .find_map(|done| done.err().filter(|e| e.kind() != io::ErrorKind::NotFound))
-    {
+    let mut dirs = ["rootfs", "upper", ""].iter().map(|name| fs::remove_dir(path.join(name)));
+    match dirs.find_map(|done| done.err().filter(|e| e.kind() != io::ErrorKind::NotFound)) {
         Some(e) => Err(fault(path.display().to_string())(e)),
         None => Ok(()),
     }

@@ -9,10 +9,12 @@
 //! happened, and a lock that another thread held is never released there (it hung on the first create).
 //! That process gets a mount namespace of its own, so that no kill leaves a mount behind.
 
+mod bounds;
 mod capability;
 mod cgroup;
 mod container;
 mod exec;
+mod launch;
 mod loopback;
 mod names;
 mod root;
@@ -45,20 +47,4 @@ fn refused(field: &'static str, why: impl Into<String>) -> RunError {
 fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
     let what = what.into();
     move |source| RunError::Fault { what, source }
-}
-
-/// Its errors keep the cause in `source`, level after level.
-fn runtime(what: &'static str) -> impl FnOnce(libcontainer::error::LibcontainerError) -> RunError {
-    move |error| {
-        let mut why = error.to_string();
-        let mut next = std::error::Error::source(&error);
-        while let Some(source) = next {
-            let text = source.to_string();
-            if !why.contains(&text) {
-                why = format!("{why}: {text}");
-            }
-            next = source.source();
-        }
-        RunError::Runtime { what, why }
-    }
 }

@@ -17,9 +17,6 @@ use super::{RunError, fault, refused};
 use crate::image::Defaults;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// libcontainer cannot create with 1 (youki#3644).
-const PIDS_MIN: u32 = 2;
-const CPU_PERIOD_USECS: u64 = 100_000;
 const SHM_BYTES: u64 = 64 << 20;
 /// Whatever this process has.
 const UMASK: u32 = 0o022;
@@ -43,6 +40,8 @@ pub struct Built {
     pub spec: Spec,
     /// With `CAP_`.
     pub capabilities: Granted,
+    /// What it may open, as cgroups v1 have it.
+    pub devices: Vec<String>,
 }
 
 /// `root` is mounted already, for users are looked up in it.
@@ -64,15 +63,14 @@ pub fn build(
         "mounts": mounts(settings, cgroups)?,
         "linux": {
             "namespaces": namespaces(settings.network),
-            "cgroupsPath": settings.cgroups_path,
-            "resources": resources(settings, &devices),
             "devices": devices.iter().map(|d| d.node.clone()).collect::<Vec<_>>(),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },
     });
     let spec = serde_json::from_value(json).map_err(|e| refused("settings", e.to_string()))?;
-    Ok(Built { spec, capabilities: granted })
+    let devices = devices.into_iter().map(|d| d.rule).collect();
+    Ok(Built { spec, capabilities: granted, devices })
 }
 
 fn process(settings: &Settings, image: &Defaults, user: &User, granted: &Granted) -> Result<Value, RunError> {
@@ -147,34 +145,9 @@ fn namespaces(network: Network) -> Vec<Value> {
     kinds.into_iter().map(|kind| json!({"type": kind})).collect()
 }
 
-fn resources(settings: &Settings, devices: &[Opened]) -> Value {
-    let limits = &settings.limits;
-    let mut memory = json!({"limit": limits.memory_bytes});
-    if has_swap() {
-        // The sum of both on v1, and libcontainer takes it off again on v2.
-        memory["swap"] = json!(limits.memory_bytes);
-    }
-    let rules = std::iter::once(json!({"allow": false, "access": "rwm"}));
-    json!({
-        "memory": memory,
-        "cpu": {
-            "quota": u64::from(limits.cpu_millis) * CPU_PERIOD_USECS / 1000,
-            "period": CPU_PERIOD_USECS,
-            "shares": (u64::from(limits.cpu_millis) * 1024 / 1000).max(2),
-        },
-        "pids": {"limit": limits.pids.max(PIDS_MIN)},
-        "devices": rules.chain(devices.iter().map(|d| d.rule.clone())).collect::<Vec<_>>(),
-    })
-}
-
-/// Without any, kernels may lack the files that would bound it.
-fn has_swap() -> bool {
-    fs::read_to_string("/proc/swaps").is_ok_and(|table| table.lines().count() > 1)
-}
-
 struct Opened {
     node: Value,
-    rule: Value,
+    rule: String,
 }
 
 fn device(device: &Device) -> Result<Opened, RunError> {
@@ -197,7 +170,7 @@ fn device(device: &Device) -> Result<Opened, RunError> {
     Ok(Opened {
         node: json!({"path": absolute("devices", &device.path)?, "type": kind, "major": major, "minor": minor,
             "fileMode": data.mode() & 0o777, "uid": data.uid(), "gid": data.gid()}),
-        rule: json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": access}),
+        rule: format!("{kind} {major}:{minor} {access}"),
     })
 }
 
