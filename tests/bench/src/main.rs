@@ -3,6 +3,7 @@
 //! The quick ones and the peers' take turns in rounds, so that a busy minute of the machine falls on
 //! all of them alike. No figure is a verdict: the program fails only when something could not be measured.
 
+mod containers;
 mod fast;
 mod figures;
 mod fleet;
@@ -21,10 +22,11 @@ use std::time::Duration;
 
 use figures::Figures;
 
-const MEASURES: [&str; 8] = ["apply", "restart", "adopt", "boot", "memory", "idle", "size", "fleet"];
+const MEASURES: [&str; 9] =
+    ["apply", "restart", "adopt", "boot", "container", "memory", "idle", "size", "fleet"];
 /// These take minutes and differ little from run to run.
 const SLOW_ROUNDS_MAX: usize = 3;
-const USAGE: &str = "usage: bench [all|apply|restart|adopt|boot|memory|idle|size|fleet]... [--rounds N] [--window SECONDS] [-o table|json]";
+const USAGE: &str = "usage: bench [all|apply|restart|adopt|boot|container|memory|idle|size|fleet]... [--rounds N] [--window SECONDS] [-o table|json]";
 
 struct Options {
     measures: Vec<String>,
@@ -65,6 +67,9 @@ fn run(options: &Options, figures: &mut Figures) -> bool {
         whole &= attempt("size", figures, memory::sizes);
     }
     whole &= rounds(options, figures);
+    if options.wants("container") {
+        whole &= attempt("container", figures, |figures| containers::measure(figures, options.rounds));
+    }
     for round in 0..options.rounds.min(SLOW_ROUNDS_MAX) {
         if options.wants("memory") {
             eprintln!("memory, round {}", round + 1);
