@@ -116,6 +116,11 @@ impl RunDir {
         self.0.join("mounts")
     }
 
+    /// Of a container: what whoever joins it needs to know.
+    pub fn container_state(&self) -> PathBuf {
+        self.0.join("oci")
+    }
+
     pub fn shim_log(&self) -> PathBuf {
         self.0.join("shim.log")
     }

@@ -11,6 +11,7 @@
 //! can be created from it later (libcontainer forks). It speaks by files alone; the status pipe only
 //! saves the agent that started it from watching the directory.
 
+mod exec;
 mod guest;
 mod setup;
 mod stop;
@@ -36,6 +37,9 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("edge-agent shim: started by the agent for one instance; not for people");
         return ExitCode::from(2);
     };
+    if first == "exec" {
+        return exec::main(args);
+    }
     if first == "--failpoints" {
         println!("{}", failpoint::ALL.join("\n"));
         return ExitCode::SUCCESS;

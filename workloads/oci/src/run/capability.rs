@@ -120,6 +120,12 @@ fn expand(names: &[String], field: &'static str, possible: u64) -> Result<BTreeS
     Ok(found)
 }
 
+/// As the kernel numbers them; names with `CAP_`.
+pub fn bits(names: &BTreeSet<String>) -> u64 {
+    let bit = |name: &String| ALL.iter().position(|c| name.strip_prefix("CAP_") == Some(c));
+    names.iter().filter_map(bit).fold(0, |all, bit| all | 1 << bit)
+}
+
 /// Of this process, as the kernel numbers them.
 pub fn own() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

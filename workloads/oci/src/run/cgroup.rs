@@ -73,6 +73,19 @@ impl Cgroups {
         Ok(Cgroups { dirs, v1, device_filter, hierarchies })
     }
 
+    /// A container is in some hierarchies only.
+    pub fn existing(&self) -> impl Iterator<Item = &Path> {
+        self.dirs.iter().map(PathBuf::as_path).filter(|d| d.exists())
+    }
+
+    /// In the container's own, not below.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.existing().flat_map(processes).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// How many processes the kernel killed for want of memory. Must be read before the cgroup goes.
     pub fn oom_kills(&self) -> u64 {
         let v1 = self
@@ -122,12 +135,13 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     found.push(dir.into());
 }
 
-fn thaw(dir: &Path) {
+pub fn thaw(dir: &Path) {
     let _ = fs::write(dir.join("freezer.state"), "THAWED");
     let _ = fs::write(dir.join("cgroup.freeze"), "0");
 }
 
-fn remove(dir: &Path) -> io::Result<()> {
+/// With the processes in it.
+pub fn remove(dir: &Path) -> io::Result<()> {
     for retry in 0..RETRIES {
         kill_all(dir);
         match fs::remove_dir(dir) {
@@ -143,8 +157,12 @@ fn remove(dir: &Path) -> io::Result<()> {
 
 fn kill_all(dir: &Path) {
     let _ = fs::write(dir.join("cgroup.kill"), "1");
-    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    for pid in text.lines().filter_map(|l| Pid::from_raw(l.parse().ok()?)) {
+    for pid in processes(dir).into_iter().filter_map(|pid| Pid::from_raw(pid as i32)) {
         let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+fn processes(dir: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|l| l.parse().ok()).collect()
 }

@@ -13,7 +13,7 @@ use super::exec::Exec;
 use super::launch::{self, Launched};
 use super::root::{self, Root};
 use super::settings::{Network, Settings};
-use super::{RunError, bounds, fault, loopback, names, refused, seccomp, spec};
+use super::{RunError, bounds, fault, join, loopback, names, refused, seccomp, spec};
 use crate::image::Defaults;
 use crate::layer::Rootfs;
 
@@ -22,7 +22,7 @@ use crate::layer::Rootfs;
 pub struct Place {
     /// Mount points.
     pub bundle: PathBuf,
-    /// The socket that the container waits at for its start.
+    /// The socket that the container waits at for its start, and what whoever joins it needs to know.
     pub state: PathBuf,
 }
 
@@ -143,6 +143,7 @@ fn build(
     let built = spec::build(settings, image, &root.path, cgroups)?;
     let filters = seccomp::filters(settings.seccomp, &built.capabilities.all)?;
     bounds::make(cgroups, &settings.limits, &built.devices)?;
+    join::write_record(&place.state, &built.spec, settings)?;
     let launched = launch::create(built.spec, &root.path, Exec { filters }, cgroups, &place.state, streams)?;
     if settings.network == Network::None {
         loopback::up(launched.pid.as_raw_nonzero().get() as u32)?;
@@ -151,7 +152,7 @@ fn build(
 }
 
 /// See the module's documentation for what happens with more than one.
-fn refuse_threads() -> Result<(), RunError> {
+pub fn refuse_threads() -> Result<(), RunError> {
     let threads = fs::read_dir("/proc/self/task").map_err(fault("/proc/self/task"))?.count();
     match threads {
         1 => Ok(()),

@@ -12,8 +12,8 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use seccompiler::BpfProgram;
 
 /// As shells and Docker have it.
-const NOT_FOUND: i32 = 127;
-const NOT_EXECUTABLE: i32 = 126;
+pub const NOT_FOUND: i32 = 127;
+pub const NOT_EXECUTABLE: i32 = 126;
 
 /// The filters are made before the container is: nothing is computed after the fork.
 #[derive(Clone)]
@@ -69,13 +69,13 @@ fn path_of(spec: &Spec) -> String {
     env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or_default().to_string()
 }
 
-fn candidates<'a>(command: &'a str, path: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+pub fn candidates<'a>(command: &'a str, path: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
     let named = command.contains('/').then(|| PathBuf::from(command));
     let searched = named.is_none().then(|| path.split(':').map(move |dir| Path::new(dir).join(command)));
     named.into_iter().chain(searched.into_iter().flatten())
 }
 
-fn executable(path: &Path) -> bool {
+pub fn executable(path: &Path) -> bool {
     let Ok(path) = CString::new(OsStr::as_bytes(path.as_os_str())) else { return false };
     // SAFETY: a string that ends with NUL.
     unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }

@@ -14,6 +14,7 @@ mod capability;
 mod cgroup;
 mod container;
 mod exec;
+pub mod join;
 mod launch;
 mod loopback;
 mod names;
@@ -35,6 +36,9 @@ pub enum RunError {
     Refused { field: &'static str, why: String },
     #[error("{what}")]
     Fault { what: String, source: io::Error },
+    /// In the words of the process that was to be inside.
+    #[error("{why}")]
+    Joined { why: String },
     /// In libcontainer's words.
     #[error("{what}: {why}")]
     Runtime { what: &'static str, why: String },
