@@ -219,7 +219,7 @@ async fn what_can_never_start_is_refused_by_name_and_leaves_nothing() {
         (with(&|_| {}), garbage.clone(), "not code compiled by the hub"),
         (with(&|_| {}), board.path().join("none"), "No such file"),
         (with(&|r| r.mounts = vec![nowhere.clone()]), code.clone(), "/nonexistent"),
-        (with(&|r| r.runtime = contract::spec::Runtime::Oci), code.clone(), "later version"),
+        (with(&|r| r.runtime = contract::spec::Runtime::Oci), code.clone(), "none for runtime"),
         (with(&|r| r.network.mode = contract::spec::NetworkMode::Private), code.clone(), "private"),
         (with(&|r| r.stop_signal = "BARK".into()), code.clone(), "BARK"),
         (with(&|r| r.network.connect = vec!["nocolon".into()]), code.clone(), "nocolon"),

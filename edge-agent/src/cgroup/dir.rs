@@ -57,6 +57,14 @@ impl Dir {
         limited.map_err(|e| CgroupError::Io { path: self.path.clone(), source: plain(&e) })
     }
 
+    /// Without limits, and one below it.
+    pub(super) fn create_split(&self, below: &str) -> Result<(), CgroupError> {
+        fs::create_dir(&self.path).map_err(io_error(&self.path))?;
+        self.hand_down()?;
+        let child = self.child(below);
+        fs::create_dir(&child.path).map_err(io_error(&child.path))
+    }
+
     fn limit(&self, controller: Controller, limits: &ResourceLimits) -> Result<(), Error> {
         let (path, on_v2) = (self.path.clone(), self.is_v2());
         match controller {
@@ -122,10 +130,11 @@ impl Dir {
         counts.get("oom_kill").map(|n| *n as u64)
     }
 
-    /// On v1 the freezer is a hierarchy of its own that we do not use.
+    /// On v1 the freezer is a hierarchy of its own, in which containers are.
     pub(super) fn thaw(&self) {
-        if self.is_v2() {
-            let _ = FreezerController::new(self.path.clone(), true).thaw();
+        let file = if self.is_v2() { "cgroup.freeze" } else { "freezer.state" };
+        if self.path.join(file).exists() {
+            let _ = FreezerController::new(self.path.clone(), self.is_v2()).thaw();
         }
     }
 

@@ -7,6 +7,7 @@
 //! eleven controllers and a regex engine, and know nothing of a hybrid.
 
 mod dir;
+mod instance;
 
 use std::fs;
 use std::io;
@@ -14,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 use cgroups_rs::Controllers;
 use cgroups_rs::hierarchies::{UNIFIED_MOUNTPOINT, V1, is_cgroup2_unified_mode};
-use contract::run::ResourceLimits;
 use serde::{Deserialize, Serialize};
+
+use instance::PAYLOAD;
+pub use instance::{Cgroup, Dir};
 
 /// What an instance is bounded by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +119,24 @@ fn roots() -> Vec<Dir> {
     roots
 }
 
+/// The hierarchies that have none of our controllers: freezer, devices and their like, or a v2 beside v1.
+fn other_roots(ours: &[Dir]) -> Vec<Dir> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = table.lines().filter_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let path = PathBuf::from(mount.split(' ').nth(4)?);
+        let version = match kind.split(' ').next()? {
+            "cgroup" => Version::V1,
+            "cgroup2" => Version::V2,
+            _ => return None,
+        };
+        Some(Dir { path, version, controllers: Vec::new() })
+    });
+    // A v1 hierarchy may be mounted under one name and linked under another.
+    let same = |a: &Path, b: &Path| fs::canonicalize(a).ok() == fs::canonicalize(b).ok();
+    mounted.filter(|other| !ours.iter().any(|own| same(&own.path, &other.path))).collect()
+}
+
 /// What this kernel offers, and where.
 pub fn offered() -> Vec<(Controller, Version, PathBuf)> {
     let of_root = |root: Dir| root.controllers.into_iter().map(move |c| (c, root.version, root.path.clone()));
@@ -125,8 +146,12 @@ pub fn offered() -> Vec<(Controller, Version, PathBuf)> {
 /// Where the agent keeps the cgroups of its instances.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    /// The directory below which they are, in each hierarchy.
+    /// Of the directory below which they are, from each hierarchy's root.
+    name: String,
+    /// That directory in each hierarchy.
     parents: Vec<Dir>,
+    /// The same place in hierarchies that have none of our controllers: containers are in all there are.
+    others: Vec<Dir>,
     missing: Vec<Controller>,
 }
 
@@ -134,10 +159,17 @@ impl Tree {
     /// Makes the parent in every hierarchy. A controller the kernel lacks is an error unless it is in
     /// `allow_missing`: a limit that is not enforced must be somebody's decision.
     pub fn open(parent: &str, allow_missing: &[Controller]) -> Result<Tree, CgroupError> {
-        Tree::below(roots(), parent, allow_missing)
+        let roots = roots();
+        let others = other_roots(&roots);
+        Tree::below(roots, others, parent, allow_missing)
     }
 
-    fn below(roots: Vec<Dir>, parent: &str, allow_missing: &[Controller]) -> Result<Tree, CgroupError> {
+    fn below(
+        roots: Vec<Dir>,
+        others: Vec<Dir>,
+        parent: &str,
+        allow_missing: &[Controller],
+    ) -> Result<Tree, CgroupError> {
         let legal = parent.starts_with('/')
             && parent.len() > 1
             && parent.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..");
@@ -149,8 +181,10 @@ impl Tree {
         if let Some(refused) = missing.iter().find(|c| !allow_missing.contains(c)) {
             return Err(CgroupError::Missing(*refused));
         }
-        let parents = roots.into_iter().map(|root| root.parent(parent.trim_start_matches('/')));
-        Ok(Tree { parents: parents.collect::<Result<_, _>>()?, missing })
+        let below = parent.trim_start_matches('/');
+        let others = others.into_iter().map(|root| root.child(below)).collect();
+        let parents = roots.into_iter().map(|root| root.parent(below));
+        Ok(Tree { name: parent.to_string(), parents: parents.collect::<Result<_, _>>()?, others, missing })
     }
 
     /// Controllers that the kernel lacks and that were allowed to be missing: a degraded mode to show.
@@ -160,7 +194,18 @@ impl Tree {
 
     /// The cgroup of that name, whether it exists or not.
     pub fn leaf(&self, name: &str) -> Cgroup {
-        Cgroup { dirs: self.parents.iter().map(|parent| parent.child(name)).collect() }
+        Cgroup { dirs: self.parents.iter().map(|parent| parent.child(name)).collect(), split: false }
+    }
+
+    /// The same for a container: its shim and its payload are each in one of their own below it.
+    pub fn split_leaf(&self, name: &str) -> Cgroup {
+        let all = self.parents.iter().chain(&self.others);
+        Cgroup { dirs: all.map(|parent| parent.child(name)).collect(), split: true }
+    }
+
+    /// Where a container's payload is, from each hierarchy's root.
+    pub fn payload_path(&self, name: &str) -> String {
+        format!("{}/{name}/{PAYLOAD}", self.name)
     }
 
     /// Every cgroup below the parent, in any hierarchy: how a run is found whose directory was lost.
@@ -180,74 +225,9 @@ impl Tree {
 
     /// Takes away the parent itself, if it is empty: tests and `try` leave nothing behind.
     pub fn remove_parent(&self) {
-        for parent in &self.parents {
+        for parent in self.parents.iter().chain(&self.others) {
             let _ = fs::remove_dir(&parent.path);
         }
-    }
-}
-
-/// One instance's cgroup: one directory per hierarchy. Written into spec.json, so that what a run leaves
-/// can be found after the agent's settings have changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Cgroup {
-    pub dirs: Vec<Dir>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dir {
-    pub path: PathBuf,
-    pub version: Version,
-    pub controllers: Vec<Controller>,
-}
-
-impl Cgroup {
-    pub fn create(&self, limits: &ResourceLimits) -> Result<(), CgroupError> {
-        for dir in &self.dirs {
-            dir.create(limits)?;
-        }
-        Ok(())
-    }
-
-    /// The kernel's count of processes it killed at the memory limit; compare with the count at the start.
-    pub fn oom_kills(&self) -> Option<u64> {
-        self.dirs.iter().find(|d| d.controllers.contains(&Controller::Memory))?.oom_kills()
-    }
-
-    /// Every process inside, in any of the hierarchies.
-    pub fn processes(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self.dirs.iter().flat_map(Dir::processes).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// A frozen process does not die of SIGKILL before it is thawed.
-    pub fn thaw(&self) {
-        self.dirs.iter().for_each(Dir::thaw);
-    }
-
-    /// Removes the directories. `ResourceBusy` while a process is inside or just leaving.
-    pub fn remove(&self) -> Result<(), CgroupError> {
-        for dir in &self.dirs {
-            dir.remove()?;
-        }
-        Ok(())
-    }
-
-    pub fn exists(&self) -> bool {
-        self.dirs.iter().any(|d| d.path.exists())
-    }
-
-    /// First act of a single-threaded process: moves itself in, memory and pids first, so that all it
-    /// reads from then on is counted.
-    pub fn enter(&self) -> Result<(), CgroupError> {
-        self.dirs.iter().filter(|d| !d.is_cpu_only()).try_for_each(Dir::enter)
-    }
-
-    /// The cpu quota bounds the guest; the shim's own start would only be stretched by it (a quota of
-    /// 1 ms in 100 ms makes 0.3 s of 3 ms). On v2 there is one hierarchy and `enter` did it already.
-    pub fn enter_cpu(&self) -> Result<(), CgroupError> {
-        self.dirs.iter().filter(|d| d.is_cpu_only()).try_for_each(Dir::enter)
     }
 }
 
@@ -263,11 +243,11 @@ mod tests {
     fn f27_a_missing_controller_is_refused_by_name_or_declared() {
         let tmp = tempfile::tempdir().unwrap();
         let offered = vec![fake(&[Controller::Cpu, Controller::Pids], tmp.path())];
-        let refused = Tree::below(offered.clone(), "/t", &[]).unwrap_err().to_string();
+        let refused = Tree::below(offered.clone(), vec![], "/t", &[]).unwrap_err().to_string();
         assert!(
             refused.contains("cgroup_enable=memory") && refused.contains("--allow-missing-cgroup memory")
         );
-        let tree = Tree::below(offered, "/t", &[Controller::Memory]).unwrap();
+        let tree = Tree::below(offered, vec![], "/t", &[Controller::Memory]).unwrap();
         assert_eq!(tree.missing(), [Controller::Memory]);
         assert_eq!(tree.leaf("a").oom_kills(), None);
     }
@@ -276,7 +256,7 @@ mod tests {
     fn a_parent_stays_inside() {
         let tmp = tempfile::tempdir().unwrap();
         for bad in ["", "/", "a", "/a/../b", "/a//b", "/."] {
-            let tree = Tree::below(vec![fake(&Controller::ALL, tmp.path())], bad, &[]);
+            let tree = Tree::below(vec![fake(&Controller::ALL, tmp.path())], vec![], bad, &[]);
             assert!(matches!(tree, Err(CgroupError::BadParent(_))), "{bad}");
         }
     }

@@ -32,6 +32,9 @@ pub struct BoardArgs {
     /// This cgroup controller (memory, cpu or pids) may be missing
     #[arg(long, value_name = "CONTROLLER")]
     pub allow_missing_cgroup: Vec<crate::cgroup::Controller>,
+    /// Containers may run without a system call filter
+    #[arg(long)]
+    pub allow_missing_seccomp: bool,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ pub struct Facts {
     pub system: System,
     pub controllers: Vec<Offered>,
     pub allowed_missing: Vec<Controller>,
+    pub allowed_missing_seccomp: bool,
     pub state: Dir,
     pub run: Dir,
     /// Of the store's reserve file, if there is one.

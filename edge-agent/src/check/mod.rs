@@ -2,7 +2,7 @@
 //! agent and disturbs neither. `gather` looks, `judge` decides; between them lie plain facts.
 
 mod args;
-mod facts;
+pub(crate) mod facts;
 mod finding;
 mod gather;
 mod judge;
@@ -14,7 +14,7 @@ pub use args::{BoardArgs, CheckArgs};
 pub use facts::Facts;
 pub use finding::Report;
 use finding::State;
-pub(crate) use gather::output_within;
+pub(crate) use gather::{output_within, system};
 
 /// Something fails; clap's own errors are 2.
 const EXIT_FAILS: u8 = 1;

@@ -22,7 +22,10 @@ pub fn conclude(dir: &RunDir, ending: Option<Ending>) -> Exit {
     match dir.read_shim().ok().flatten() {
         None => Exit::StartFailed { message: clip(&never_began(dir, ending)) },
         Some(shim) if is_of_another_boot(&shim) => Exit::Rebooted,
-        Some(shim) => by_the_process(dir, &shim, ending, damaged),
+        // A container is not its shim.
+        Some(shim) => {
+            by_the_process(dir, &shim, ending, damaged, spec.is_some_and(|s| s.container.is_some()))
+        }
     }
 }
 
@@ -40,10 +43,16 @@ fn never_began(dir: &RunDir, ending: Option<Ending>) -> String {
     with_last_words(dir, how)
 }
 
-fn by_the_process(dir: &RunDir, shim: &ShimRecord, ending: Option<Ending>, damaged: Option<String>) -> Exit {
+fn by_the_process(
+    dir: &RunDir,
+    shim: &ShimRecord,
+    ending: Option<Ending>,
+    damaged: Option<String>,
+    contained: bool,
+) -> Exit {
     let silent = dir.last_words().is_none() && damaged.is_none();
     match ending {
-        Some(Ending::Signal(signal)) if silent => Exit::Signal { signal },
+        Some(Ending::Signal(signal)) if silent && !contained => Exit::Signal { signal },
         _ => {
             let how = ending.map_or("is gone".into(), told);
             let mut evidence = with_last_words(dir, format!("shim {} {how}", shim.process.pid));

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod record;
 pub mod signal;
 
+mod container;
 mod exit;
 mod mounts;
 mod pidfd;
@@ -25,6 +26,7 @@ mod spawn;
 mod start;
 mod volume;
 
+pub use container::{Artifact, Image};
 pub(crate) use pidfd::readable;
 pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
 pub(crate) use runtime::lock_patiently;

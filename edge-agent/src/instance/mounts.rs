@@ -8,7 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use contract::run::{MountSource, RunMount};
+use contract::run::{MountSource, RunMount, RunSpec};
+use contract::spec::Runtime;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::record::{Directory, RunDir};
@@ -28,37 +29,44 @@ pub(super) fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountE
 }
 
 /// What the guest will see; nothing is made yet.
-pub fn plan(dir: &RunDir, mounts: &[RunMount]) -> Result<Vec<Directory>, MountError> {
+pub fn plan(dir: &RunDir, run: &RunSpec) -> Result<Vec<Directory>, MountError> {
     let place = |(n, m): (usize, &RunMount)| {
         let host = match &m.from {
-            MountSource::HostPath { path } => host_path(path)?,
+            MountSource::HostPath { path } => host_path(path, run.runtime)?,
             MountSource::Volume { .. } | MountSource::Tmpfs { .. } => dir.mounts().join(n.to_string()),
         };
         Ok(Directory { host, guest: m.path.clone(), read_only: m.read_only })
     };
-    mounts.iter().enumerate().map(place).collect()
+    run.mounts.iter().enumerate().filter(|(_, m)| !is_containers_own(m, run)).map(place).collect()
 }
 
-fn host_path(path: &str) -> Result<PathBuf, MountError> {
+/// A container's tmpfs is mounted in the container.
+fn is_containers_own(mount: &RunMount, run: &RunSpec) -> bool {
+    run.runtime == Runtime::Oci && matches!(mount.from, MountSource::Tmpfs { .. })
+}
+
+fn host_path(path: &str, runtime: Runtime) -> Result<PathBuf, MountError> {
     let refused = |why: &str| MountError::Refused(format!("hostPath {path} {why}"));
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => Ok(PathBuf::from(path)),
+        Ok(found) if found.is_dir() || runtime == Runtime::Oci => Ok(PathBuf::from(path)),
         Ok(_) => Err(refused("is not a directory; WebAssembly mounts directories, so name the one it is in")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(refused("does not exist on this board")),
         Err(e) => Err(refused(&format!("cannot be used: {e}"))),
     }
 }
 
-pub fn needs_work(mounts: &[RunMount]) -> bool {
-    mounts.iter().any(|m| !matches!(m.from, MountSource::HostPath { .. }))
+pub fn needs_work(run: &RunSpec) -> bool {
+    let is_there = |m: &RunMount| matches!(m.from, MountSource::HostPath { .. }) || is_containers_own(m, run);
+    !run.mounts.iter().all(is_there)
 }
 
 /// Blocks: on disks, and on mkfs for a new volume.
-pub fn make(dir: &RunDir, volumes: &Path, mounts: &[RunMount]) -> Result<(), MountError> {
-    for (n, m) in mounts.iter().enumerate() {
+pub fn make(dir: &RunDir, volumes: &Path, run: &RunSpec) -> Result<(), MountError> {
+    for (n, m) in run.mounts.iter().enumerate() {
         let target = dir.mounts().join(n.to_string());
         match &m.from {
             MountSource::HostPath { .. } => continue,
+            MountSource::Tmpfs { .. } if is_containers_own(m, run) => continue,
             MountSource::Tmpfs { size_bytes } => {
                 make_target(&target)?;
                 tmpfs(&target, *size_bytes)?;
@@ -133,18 +141,14 @@ mod tests {
 
     #[test]
     fn a_host_path_that_cannot_be_mounted_is_refused_by_name() {
-        let dir = RunDir(PathBuf::from("/x"));
-        let from = |path: &str| RunMount {
-            from: MountSource::HostPath { path: path.into() },
-            path: "/g".into(),
-            read_only: true,
-        };
+        let host = |path: &str, runtime| host_path(path, runtime);
         for (path, why) in [("/etc/hostname", "not a directory"), ("/nonexistent", "does not exist")] {
-            let refused = plan(&dir, &[from(path)]).unwrap_err();
+            let refused = host(path, Runtime::Wasm).unwrap_err();
             assert!(
                 matches!(&refused, MountError::Refused(text) if text.contains(path) && text.contains(why))
             );
         }
-        assert_eq!(plan(&dir, &[from("/etc")]).unwrap()[0].host, PathBuf::from("/etc"));
+        assert_eq!(host("/etc", Runtime::Wasm).unwrap(), PathBuf::from("/etc"));
+        assert_eq!(host("/etc/hostname", Runtime::Oci).unwrap(), PathBuf::from("/etc/hostname"));
     }
 }

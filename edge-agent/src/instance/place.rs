@@ -44,6 +44,11 @@ impl Places {
         self.state_dir.join("volumes").join(instance.file_name())
     }
 
+    /// Where containers' writable layers are made; each loses its name when it is mounted.
+    pub fn writable(&self) -> PathBuf {
+        self.state_dir.join("writable")
+    }
+
     pub fn logs(&self, instance: &InstanceId) -> PathBuf {
         self.log_dir.join(instance.file_name())
     }

@@ -7,6 +7,7 @@
 //!   exit.json   shim    how the guest ended; the last thing it writes
 //!   shim.log    shim    its own last words (a panic), for the evidence
 //!   mounts/<n>  agent   tmpfs and volumes of this run
+//!   bundle/ oci/  shim  of a container: mount points, the container's socket and record
 //! ```
 //!
 //! Each file is written beside its name and renamed: it is whole or not there. Readers ignore fields
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use contract::run::Assignment;
 use contract::status::Exit;
 use contract::{Attempt, InstanceId, Millis, RevisionId, RunId};
+use oci::image::Defaults;
+use oci::run::{Seccomp, Writable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +53,25 @@ pub struct Spec {
     pub cgroup: Cgroup,
     pub directories: Vec<Directory>,
     pub streams: Streams,
+    /// There for a container, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerSpec>,
+}
+
+/// What a container's shim needs to know besides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerSpec {
+    /// What the image says of itself.
+    pub image: Defaults,
+    /// Unpacked, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Of the payload, from each hierarchy's root.
+    pub cgroups_path: String,
+    pub seccomp: Seccomp,
+    pub writable: Writable,
+    /// Where the mounts of all instances are.
+    pub neighbours: PathBuf,
 }
 
 /// A directory of the board that the guest sees.
@@ -99,8 +121,12 @@ pub struct ExitRecord {
 pub enum StatusLine {
     /// The guest's first instruction comes next.
     Started,
-    /// It cannot be started like this.
-    Failed { message: String },
+    /// It cannot be started like this. `again`: it did not work this time, and another try may.
+    Failed {
+        message: String,
+        #[serde(default)]
+        again: bool,
+    },
 }
 
 /// The directory of one run.
@@ -114,6 +140,11 @@ impl RunDir {
 
     pub fn mounts(&self) -> PathBuf {
         self.0.join("mounts")
+    }
+
+    /// Where a container's root is mounted, in its shim's view.
+    pub fn bundle(&self) -> PathBuf {
+        self.0.join("bundle")
     }
 
     /// Of a container: what whoever joins it needs to know.

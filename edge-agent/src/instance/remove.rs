@@ -46,7 +46,7 @@ impl Runtime {
     fn cgroup_of(&self, dir: &RunDir, instance: &InstanceId, run: RunId) -> Cgroup {
         match dir.read_spec() {
             Ok(Some(spec)) => spec.cgroup,
-            _ => self.0.settings.cgroups.leaf(&cgroup_name(instance, run)),
+            _ => self.0.settings.cgroups.split_leaf(&cgroup_name(instance, run)),
         }
     }
 
@@ -62,10 +62,15 @@ impl Runtime {
             }
             let pids: Vec<u32> = alive.iter().map(|(pid, _)| *pid).collect();
             alive.iter().for_each(|(_, handle)| handle.kill());
-            for (_, handle) in alive {
+            let shim = dir.read_shim().ok().flatten().map(|shim| shim.process.pid);
+            for (pid, handle) in alive {
                 timeout_at(deadline, handle.ended())
                     .await
                     .map_err(|_| RemoveError::Unkillable { pids: pids.clone(), waited })?;
+                // What a shim leaves behind comes to this process. The shim's own end is asked for elsewhere.
+                if Some(pid) != shim {
+                    let _ = handle.ending();
+                }
             }
         }
     }

@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use contract::status::Exit;
 use contract::{InstanceId, RunId};
+use oci::run::Seccomp;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::exit::conclude;
+use super::identity::open_pid;
 use super::pidfd::Handle;
 use super::place::Places;
 use super::signal;
-use crate::cgroup::Tree;
+use crate::cgroup::{Cgroup, Tree};
 
 /// What a runtime needs to know of its board.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Settings {
     pub shim_exe: PathBuf,
     pub places: Places,
     pub cgroups: Tree,
+    /// Of containers.
+    pub seccomp: Seccomp,
     /// Per instance, both runs that are kept.
     pub log_bytes_max: u64,
     /// `edge-agent try`: guests have this process's own streams, and end with it.
@@ -43,6 +47,7 @@ impl Settings {
             shim_exe: "/proc/self/exe".into(),
             places,
             cgroups,
+            seccomp: Seccomp::Default,
             log_bytes_max: super::LOG_BYTES_MAX,
             inherit_streams: false,
             start_deadline: Duration::from_secs(30),
@@ -191,13 +196,32 @@ impl Runtime {
         grace: Duration,
     ) -> Result<(), StopError> {
         let Some(live) = self.live(&(instance.clone(), run)) else { return Ok(()) };
-        live.handle.signal(signal::number(signal_name).unwrap_or(libc::SIGTERM));
-        if timeout(grace, live.told()).await.is_ok() {
-            return Ok(());
+        let container = self.container_of(instance, run);
+        let number = signal::number(signal_name).unwrap_or(libc::SIGTERM);
+        // A container's shim hands signals on; these two it would not live to see.
+        let passes = container.is_none() || number != libc::SIGKILL && number != libc::SIGSTOP;
+        if passes {
+            live.handle.signal(number);
+            if timeout(grace, live.told()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let waited = self.0.settings.kill_deadline;
+        if let Some(cgroup) = container {
+            // So that its shim can tell the end.
+            kill_payload(&cgroup);
+            if timeout(waited / 2, live.told()).await.is_ok() {
+                return Ok(());
+            }
         }
         live.handle.kill();
-        let waited = self.0.settings.kill_deadline;
         timeout(waited, live.told()).await.map_err(|_| StopError::Unkillable { pid: live.pid, waited })
+    }
+
+    /// The cgroup, when it is a container's.
+    fn container_of(&self, instance: &InstanceId, run: RunId) -> Option<Cgroup> {
+        let spec = self.0.settings.places.run(instance, run).read_spec().ok()??;
+        Some(spec.cgroup).filter(|cgroup| cgroup.split)
     }
 
     pub(super) fn live(&self, key: &Key) -> Option<Live> {
@@ -227,5 +251,14 @@ impl Runtime {
 
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kill_payload(cgroup: &Cgroup) {
+    cgroup.thaw();
+    for pid in cgroup.payload() {
+        if let Ok(handle) = open_pid(pid).and_then(Handle::new) {
+            handle.kill();
+        }
     }
 }

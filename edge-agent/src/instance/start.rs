@@ -1,12 +1,10 @@
 //! Start: from an assignment to a guest that runs, each step named on disk before the next.
 
-use std::path::Path;
-
 use contract::run::Assignment;
-use contract::spec::Runtime as Kind;
 use contract::{InstanceId, RunId};
 use tokio::time::timeout;
 
+use super::container::{self, Artifact};
 use super::exit::conclude;
 use super::failpoint::reach;
 use super::mounts::{self, MountError};
@@ -25,10 +23,11 @@ impl Runtime {
         instance: &InstanceId,
         run: RunId,
         assignment: &Assignment,
-        artifact: &Path,
+        artifact: impl Into<Artifact>,
     ) -> Result<Started, StartError> {
+        let artifact = artifact.into();
         let deadline = self.0.settings.start_deadline;
-        let begun = timeout(deadline, self.begin(instance, run, assignment, artifact)).await;
+        let begun = timeout(deadline, self.begin(instance, run, assignment, &artifact)).await;
         let result = begun.unwrap_or(Err(StartError::Deadline(deadline)));
         if result.is_err()
             && let Err(e) = self.remove(instance, run).await
@@ -43,12 +42,9 @@ impl Runtime {
         instance: &InstanceId,
         run: RunId,
         assignment: &Assignment,
-        artifact: &Path,
+        artifact: &Artifact,
     ) -> Result<Started, StartError> {
-        if assignment.run.runtime != Kind::Wasm {
-            let text = "this agent runs WebAssembly only; containers come with a later version";
-            return Err(StartError::Refused(text.into()));
-        }
+        artifact.check(&assignment.run)?;
         if let Some(other) = self.other_live_run(instance) {
             return Err(StartError::Fault(format!("run {other} of {instance} is still alive")));
         }
@@ -66,7 +62,8 @@ impl Runtime {
                 self.watch((instance.clone(), run), pid, shim.keep());
                 Ok(Started { pid })
             }
-            Some(StatusLine::Failed { message }) => Err(StartError::Refused(message)),
+            Some(StatusLine::Failed { message, again: true }) => Err(StartError::Fault(message)),
+            Some(StatusLine::Failed { message, again: false }) => Err(StartError::Refused(message)),
             None => {
                 let handle = shim.handle();
                 handle.ended().await;
@@ -91,7 +88,7 @@ impl Runtime {
         instance: &InstanceId,
         run: RunId,
         assignment: &Assignment,
-        artifact: &Path,
+        artifact: &Artifact,
     ) -> Result<Spec, StartError> {
         let settings = &self.0.settings;
         let streams = if settings.inherit_streams {
@@ -99,16 +96,24 @@ impl Runtime {
         } else {
             Streams::Log { directory: settings.places.logs(instance), bytes_max: settings.log_bytes_max }
         };
-        let artifact = std::path::absolute(artifact).map_err(|e| StartError::Fault(e.to_string()))?;
+        let name = cgroup_name(instance, run);
+        let (path, container) = match artifact {
+            Artifact::Code(path) => (path, None),
+            Artifact::Image(image) => {
+                (&image.manifest, Some(container::plan(settings, &name, &assignment.run, image)?))
+            }
+        };
+        let cgroups = &settings.cgroups;
         let spec = Spec {
             proto: PROTO,
             instance: instance.clone(),
             run,
             assignment: assignment.clone(),
-            artifact,
-            cgroup: settings.cgroups.leaf(&cgroup_name(instance, run)),
-            directories: mounts::plan(dir, &assignment.run.mounts)?,
+            artifact: std::path::absolute(path).map_err(|e| StartError::Fault(e.to_string()))?,
+            cgroup: if container.is_some() { cgroups.split_leaf(&name) } else { cgroups.leaf(&name) },
+            directories: mounts::plan(dir, &assignment.run)?,
             streams,
+            container,
         };
         dir.write_spec(&spec).map_err(|e| StartError::Fault(super::told(&e)))?;
         reach("after-spec");
@@ -118,9 +123,14 @@ impl Runtime {
     async fn make_bounds(&self, dir: &RunDir, spec: &Spec) -> Result<(), StartError> {
         let run = &spec.assignment.run;
         spec.cgroup.create(&run.limits)?;
-        if mounts::needs_work(&run.mounts) {
+        if spec.container.is_some() {
+            let writable = self.0.settings.places.writable();
+            std::fs::create_dir_all(&writable)
+                .map_err(|e| StartError::Fault(format!("{}: {e}", writable.display())))?;
+        }
+        if mounts::needs_work(run) {
             let volumes = self.0.settings.places.volumes(&spec.instance);
-            let (dir, wanted) = (dir.clone(), run.mounts.clone());
+            let (dir, wanted) = (dir.clone(), run.clone());
             // Disks block, and a current-thread loop has others to serve.
             tokio::task::spawn_blocking(move || mounts::make(&dir, &volumes, &wanted))
                 .await

@@ -66,6 +66,10 @@ pub struct RunArgs {
     /// not enforced. May be given several times.
     #[arg(long, value_name = "CONTROLLER")]
     pub allow_missing_cgroup: Vec<crate::cgroup::Controller>,
+
+    /// Run containers although there is no system call filter for this board (32-bit ARM has none).
+    #[arg(long)]
+    pub allow_missing_seccomp: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use contract::Digest;
 use sha2::{Digest as _, Sha256};
 
 /// Left free on the disk by fetches: the agent's own writes must still find room.
-const RESERVE_BYTES: u64 = 16 << 20;
+pub const RESERVE_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
@@ -105,13 +105,7 @@ impl Artifacts {
 
     /// Refuses what would leave too little room for the agent itself (F22).
     pub fn check_space(&self, needed: u64) -> Result<(), ArtifactError> {
-        let disk = rustix::fs::statvfs(&self.dir)
-            .map_err(|errno| ArtifactError::Io { path: self.dir.clone(), source: errno.into() })?;
-        let free = disk.f_bavail * disk.f_frsize;
-        if free < needed.saturating_add(RESERVE_BYTES) {
-            return Err(ArtifactError::NoSpace { needed, free });
-        }
-        Ok(())
+        check_space(&self.dir, needed)
     }
 
     /// Removes everything but `keep`, half-fetched files included.
@@ -126,6 +120,20 @@ impl Artifacts {
         }
         self.verified.borrow_mut().retain(|digest, _| keep.contains(digest));
     }
+}
+
+pub fn check_space(dir: &Path, needed: u64) -> Result<(), ArtifactError> {
+    let free = free_bytes(dir)?;
+    if free < needed.saturating_add(RESERVE_BYTES) {
+        return Err(ArtifactError::NoSpace { needed, free });
+    }
+    Ok(())
+}
+
+pub fn free_bytes(dir: &Path) -> Result<u64, ArtifactError> {
+    let disk = rustix::fs::statvfs(dir)
+        .map_err(|errno| ArtifactError::Io { path: dir.to_path_buf(), source: errno.into() })?;
+    Ok(disk.f_bavail * disk.f_frsize)
 }
 
 fn seen(path: &Path) -> std::io::Result<Seen> {

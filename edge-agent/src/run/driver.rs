@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agent_core::Core;
 use agent_core::api::{Effect, EffectId, Event, Op, Outcome};
+use contract::run::RunSpec;
 use contract::time::Now;
 use contract::{Name, limits};
 use ed25519_dalek::VerifyingKey;
@@ -17,13 +18,15 @@ use tokio::task::AbortHandle;
 
 use super::artifacts::{ArtifactError, Artifacts};
 use super::fetch;
+use super::fetch_image;
 use super::gate::Gate;
+use super::images::Images;
 use super::link::Link;
 use super::local;
 use super::notes::Notes;
 use super::persist::{PersistThread, Persisted};
 use super::serve::{ServeConfig, serve};
-use crate::instance::{Exited, Runtime, StartError};
+use crate::instance::{Artifact, Exited, Runtime, StartError};
 use crate::volumes;
 
 /// A fetch that brings nothing ends after `SILENCE`; one that trickles ends here and resumes.
@@ -42,6 +45,7 @@ pub struct Driver {
     pub store: PersistThread,
     pub runtime: Runtime,
     pub artifacts: Artifacts,
+    pub images: Images,
     pub hub_key: VerifyingKey,
     pub notes: Notes,
     pub serve: ServeConfig,
@@ -167,9 +171,15 @@ impl Driver {
             }
             Op::Publish(message) => self.link.publish(id, &message).into_iter().collect(),
             Op::Fetch { artifact, base_url } => {
-                let (store, key) = (self.artifacts.clone(), self.hub_key);
+                let (store, images, key) = (self.artifacts.clone(), self.images.clone(), self.hub_key);
                 self.task(id, FETCH_DEADLINE, async move {
-                    match fetch::fetch(&store, &key, &artifact, &base_url).await {
+                    // Code is compiled for an engine; an image has none.
+                    let fetched = match artifact.engine {
+                        Some(_) => fetch::fetch(&store, &key, &artifact, &base_url).await,
+                        None => fetch_image::fetch(&images, &artifact, &base_url).await,
+                    };
+                    super::frugal::give_back();
+                    match fetched {
                         Ok(()) => Outcome::Done,
                         Err(why) if why.is_refusal() => Outcome::Refused(limits::clip(&why.to_string())),
                         Err(why) => Outcome::Fault(limits::clip(&why.to_string())),
@@ -177,18 +187,13 @@ impl Driver {
                 })
             }
             Op::Start { instance, run, assignment } => {
-                let artifact = match self.artifacts.verified(&assignment.run.artifact.digest) {
-                    Ok(path) => path,
-                    Err(ArtifactError::Missing(_)) => return done(Outcome::Missing),
-                    Err(why @ ArtifactError::Changed { .. }) => {
-                        eprintln!("edge-agent: {why}");
-                        return done(Outcome::Missing);
-                    }
-                    Err(why) => return done(Outcome::Fault(why.to_string())),
+                let artifact = match self.artifact(&assignment.run) {
+                    Ok(artifact) => artifact,
+                    Err(outcome) => return done(outcome),
                 };
                 let runtime = self.runtime.clone();
                 self.task(id, Duration::MAX, async move {
-                    match runtime.start(&instance, run, &assignment, &artifact).await {
+                    match runtime.start(&instance, run, &assignment, artifact).await {
                         Ok(started) => Outcome::Started { pid: started.pid },
                         Err(StartError::Refused(why)) => Outcome::Refused(limits::clip(&why)),
                         Err(StartError::Fault(why)) => Outcome::Fault(limits::clip(&why)),
@@ -219,8 +224,40 @@ impl Driver {
             Op::Serve(command) => self.serve(id, command),
             Op::KeepArtifacts(keep) => {
                 self.artifacts.keep(&keep);
-                done(Outcome::Done)
+                let images = self.images.clone();
+                self.task(id, Duration::MAX, async move {
+                    let swept = tokio::task::spawn_blocking(move || images.keep(&keep)).await;
+                    match swept {
+                        Ok(Ok(())) => Outcome::Done,
+                        Ok(Err(why)) => fault(why),
+                        Err(why) => fault(why),
+                    }
+                })
             }
+        }
+    }
+
+    /// What a start is made of, as it lies here now.
+    fn artifact(&self, run: &RunSpec) -> Result<Artifact, Outcome> {
+        let digest = &run.artifact.digest;
+        if run.runtime == contract::spec::Runtime::Oci {
+            return match self.images.ready(digest) {
+                Ok(image) => Ok(image.into()),
+                Err(why) if why.is_missing() => {
+                    eprintln!("edge-agent: image {}: {}", digest.short(), crate::instance::told(&why));
+                    Err(Outcome::Missing)
+                }
+                Err(why) => Err(fault(why)),
+            };
+        }
+        match self.artifacts.verified(digest) {
+            Ok(path) => Ok(Artifact::Code(path)),
+            Err(ArtifactError::Missing(_)) => Err(Outcome::Missing),
+            Err(why @ ArtifactError::Changed { .. }) => {
+                eprintln!("edge-agent: {why}");
+                Err(Outcome::Missing)
+            }
+            Err(why) => Err(Outcome::Fault(why.to_string())),
         }
     }
 

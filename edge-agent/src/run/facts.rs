@@ -111,7 +111,7 @@ fn presence(args: &RunArgs, board: &Board) -> anyhow::Result<Presence> {
         agent_version: env!("CARGO_PKG_VERSION").to_string(),
         features: FEATURES.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
         engines: vec![wasm::native_engine().to_string()],
-        arch: std::env::consts::ARCH.to_string(),
+        arch: contract::platform::native_arch().to_string(),
         labels: args.labels.iter().map(|label| (label.0.clone(), limits::clip(&label.1))).collect(),
         capacity: capacity(args, board)?,
     })

@@ -1,4 +1,4 @@
-//! How code comes to the board: resumed where it broke off, also after a power cut; used only when
+//! How compiled code comes to the board: resumed where it broke off, also after a power cut; used only when
 //! its digest is right and the hub's signature says what it was compiled from and for.
 
 use std::fs::File;
@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::artifacts::{ArtifactError, Artifacts};
 use super::http::{self, HttpError, SILENCE};
+use super::images::ImagesError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -37,6 +38,10 @@ pub enum FetchError {
     Statement(codec::CodecError),
     #[error("the hub's statement is about other code")]
     OtherCode,
+    #[error("{0}")]
+    Image(ImagesError),
+    #[error("{found} bytes are more than the {max} that {what} may have")]
+    TooLarge { what: &'static str, found: u64, max: u64 },
 }
 
 impl FetchError {
@@ -48,7 +53,8 @@ impl FetchError {
                 | FetchError::Statement(_)
                 | FetchError::OtherCode
                 | FetchError::Digest { .. }
-        )
+                | FetchError::TooLarge { .. }
+        ) || matches!(self, FetchError::Image(why) if why.is_refusal())
     }
 }
 
@@ -61,9 +67,7 @@ pub async fn fetch(
     if store.verified(&artifact.digest).is_ok() {
         return Ok(());
     }
-    if artifact.engine.is_some() {
-        check_statement(key, artifact, base).await?;
-    }
+    check_statement(key, artifact, base).await?;
     let partial = store.partial(&artifact.digest);
     let mut file = File::options().create(true).append(true).read(true).open(&partial)?;
     let (mut hasher, mut have) = digest_so_far(&mut file)?;
@@ -73,7 +77,7 @@ pub async fn fetch(
     }
     store.check_space(artifact.size_bytes - have)?;
     if have < artifact.size_bytes {
-        let response = http::get(base, &blob_path(artifact), have).await?;
+        let response = http::get(base, &blob_path(&artifact.digest), have).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT && have > 0 {
             file.set_len(0)?;
             (hasher, have) = (Sha256::new(), 0);
@@ -83,14 +87,16 @@ pub async fn fetch(
     finish(store, artifact, file, hasher, have).await
 }
 
-fn blob_path(artifact: &ArtifactRef) -> String {
-    format!("/v1/blobs/{}", artifact.digest)
+/// Of compiled code and of every part of an image.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    format!("/v1/blobs/{digest}")
 }
 
 /// Before the bytes: a small answer that can spare a large one.
 async fn check_statement(key: &VerifyingKey, artifact: &ArtifactRef, base: &str) -> Result<(), FetchError> {
     let engine = artifact.engine.as_deref().unwrap_or_default();
-    let path = format!("{}/statement?source={}&engine={engine}", blob_path(artifact), artifact.source);
+    let path =
+        format!("{}/statement?source={}&engine={engine}", blob_path(&artifact.digest), artifact.source);
     let response = http::get(base, &path, 0).await?;
     let body = http_body_util::Limited::new(response.into_body(), limits::PROGRESS_BYTES_MAX).collect();
     let body = tokio::time::timeout(SILENCE, body).await.map_err(|_| HttpError::Silent(base.to_string()))?;
@@ -125,12 +131,7 @@ async fn receive(
     mut have: u64,
     size: u64,
 ) -> Result<u64, FetchError> {
-    loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
-        let frame = frame.map_err(|_| FetchError::Broken(format!("nothing came for {SILENCE:?}")))?;
-        let Some(frame) = frame else { return Ok(have) };
-        let frame = frame.map_err(|why| FetchError::Broken(why.to_string()))?;
-        let Ok(data): Result<Bytes, _> = frame.into_data() else { continue };
+    while let Some(data) = next_bytes(&mut body).await? {
         have += data.len() as u64;
         if have > size {
             file.set_len(0)?;
@@ -138,6 +139,20 @@ async fn receive(
         }
         hasher.update(&data);
         file.write_all(&data)?;
+    }
+    Ok(have)
+}
+
+/// None at the end of the answer, which may come early.
+pub(super) async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, FetchError> {
+    loop {
+        let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+        let frame = frame.map_err(|_| FetchError::Broken(format!("nothing came for {SILENCE:?}")))?;
+        let Some(frame) = frame else { return Ok(None) };
+        let frame = frame.map_err(|why| FetchError::Broken(why.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 mod args;
 mod artifacts;
 mod board;
+pub(crate) mod containers;
 mod driver;
 mod facts;
 mod fetch;
-mod frugal;
+mod fetch_image;
+pub(crate) mod frugal;
 mod gate;
 mod http;
+mod images;
 mod link;
 mod local;
 mod notes;
@@ -34,6 +37,7 @@ use artifacts::Artifacts;
 use board::{Board, Lock};
 use driver::{Driver, Inputs};
 use gate::Gate;
+use images::Images;
 use link::{Link, LinkConfig};
 use notes::Notes;
 use persist::PersistThread;
@@ -92,10 +96,21 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
     let hub_key = link.hub_key;
     let places = Places::new(&board.run, &board.state);
     let logs = places.log_dir.clone();
-    let (runtime, exits) = Runtime::open(Settings::new(places, tree))?;
+    let lacks = containers::lacks(args.allow_missing_seccomp);
+    let mut settings = Settings::new(places, tree);
+    settings.seccomp = containers::seccomp(args.allow_missing_seccomp);
+    containers::forget_writable(&settings.places);
+    let (runtime, exits) = Runtime::open(settings)?;
     let (notes, artifacts) = (Notes::new(&board.run), Artifacts::new(&board.state));
+    let images = Images::open(&board.state).map_err(|e| anyhow::anyhow!(crate::instance::told(&e)))?;
     let (store, opened) = facts::open_store(&board.state.join("store"))?;
-    let facts = facts::gather(&args, &board, &*store, opened, &runtime, &notes, &artifacts, &hub_key)?;
+    let mut facts = facts::gather(&args, &board, &*store, opened, &runtime, &notes, &artifacts, &hub_key)?;
+    facts.artifacts.extend(images.list());
+    if lacks.is_empty() {
+        facts.presence.features.extend(containers::FEATURES.map(String::from));
+    } else {
+        eprintln!("edge-agent: containers cannot be run: {}", lacks.join("; "));
+    }
     let store = PersistThread::start(store, board.state.clone(), move |report| {
         drop(persisted.blocking_send(report))
     })?;
@@ -108,6 +123,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         store,
         runtime,
         artifacts,
+        images,
         hub_key,
         notes,
         serve: ServeConfig { logs, replies },

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::spec::{NetworkMode, Runtime};
+use contract::spec::NetworkMode;
 use contract::status::Exit;
 use wasm::run::{Output, Sink, Stream, run_with};
 use wasm::spec as guest;
@@ -20,7 +20,7 @@ const GUEST_MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// A trap ends a process as `abort` does: 128 + SIGABRT.
 const TRAPPED: u8 = 134;
 /// 128 + SIGKILL, what the kernel would have done a little later.
-const OUT_OF_MEMORY: u8 = 137;
+pub(super) const OUT_OF_MEMORY: u8 = 137;
 
 pub struct Ended {
     pub exit: Exit,
@@ -31,7 +31,7 @@ pub struct Ended {
 /// Runs the guest to its end; `Err` when the spec cannot be run by this shim at all.
 pub fn run(spec: &Spec, on_start: impl FnOnce()) -> Result<Ended, String> {
     let config = config(spec)?;
-    let log = open_log(spec);
+    let log = open_log(spec).map(|log| Arc::new(Mutex::new(log)));
     let output = match (&spec.streams, &log) {
         (Streams::Inherit, _) => Output::Inherit,
         (_, Some(log)) => Output::Sink(sink(log.clone())),
@@ -48,9 +48,6 @@ pub fn run(spec: &Spec, on_start: impl FnOnce()) -> Result<Ended, String> {
 
 fn config(spec: &Spec) -> Result<guest::RunConfig, String> {
     let run = &spec.assignment.run;
-    if run.runtime != Runtime::Wasm {
-        return Err("this agent runs WebAssembly only; containers come with a later version".into());
-    }
     let name = spec.instance.workload.name.to_string();
     let mode = match run.network.mode {
         NetworkMode::None => guest::NetworkMode::None,
@@ -90,10 +87,10 @@ fn preopen(directory: &crate::instance::record::Directory) -> guest::Preopen {
 type SharedLog = Arc<Mutex<LogWriter>>;
 
 /// A guest whose log cannot be opened (a full disk) runs all the same, unheard.
-fn open_log(spec: &Spec) -> Option<SharedLog> {
+pub(super) fn open_log(spec: &Spec) -> Option<LogWriter> {
     let Streams::Log { directory, bytes_max } = &spec.streams else { return None };
     match LogWriter::create(directory, spec.run, *bytes_max) {
-        Ok(log) => Some(Arc::new(Mutex::new(log))),
+        Ok(log) => Some(log),
         Err(e) => {
             eprintln!("no log in {}: {e}", directory.display());
             None

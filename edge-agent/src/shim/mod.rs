@@ -4,13 +4,15 @@
 //! spec.json ─▶ enter cgroup ─▶ shim.json ─▶ load ─▶ "started" ─▶ guest runs ─▶ exit.json ─▶ gone
 //!                   │              │          │                       │
 //!                   └── fails ─────┴──────────┴─▶ "failed" + exit.json│
-//!                                             stop signal ────────────┴─▶ exit.json (from the handler)
+//!                                             stop signal ────────────┴─▶ WASM: exit.json (from the handler)
+//!                                                                         container: handed on to it
 //! ```
 //!
 //! One thread, so that it can enter its cgroups cheaply (see [`crate::cgroup`]) and so that containers
-//! can be created from it later (libcontainer forks). It speaks by files alone; the status pipe only
+//! can be created from it (libcontainer forks). It speaks by files alone; the status pipe only
 //! saves the agent that started it from watching the directory.
 
+mod container;
 mod exec;
 mod guest;
 mod setup;
@@ -60,6 +62,7 @@ fn live(dir: &RunDir, status_fd: Option<i32>) -> ExitCode {
         Ok(spec)
     });
     match prepared {
+        Ok(spec) if spec.container.is_some() => contain(dir, &spec, &mut pipe),
         Ok(spec) => run(dir, &spec, &mut pipe),
         Err(why) => fail(dir, &mut pipe, why),
     }
@@ -78,27 +81,48 @@ fn enter(dir: &RunDir, spec: &Spec) -> Result<(), String> {
     };
     dir.write_shim(&record).map_err(|e| told(&e))?;
     reach("after-shim-json");
-    stop::catch(dir.path(), &spec.assignment.run.stop_signal)
+    Ok(())
 }
 
 fn run(dir: &RunDir, spec: &Spec, pipe: &mut StatusPipe) -> ExitCode {
-    let ended = match guest::run(spec, || {
-        reach("before-start");
-        pipe.say(&StatusLine::Started);
-        reach("after-start");
-    }) {
+    let caught = stop::catch(dir.path(), &spec.assignment.run.stop_signal);
+    let ended = caught.and_then(|()| {
+        guest::run(spec, || {
+            reach("before-start");
+            pipe.say(&StatusLine::Started);
+            reach("after-start");
+        })
+    });
+    let ended = match ended {
         Ok(ended) => ended,
         Err(why) => return fail(dir, pipe, why),
     };
     if let Exit::StartFailed { message } = &ended.exit {
-        pipe.say(&StatusLine::Failed { message: message.clone() });
+        pipe.say(&StatusLine::Failed { message: message.clone(), again: false });
     }
     record(dir, ended.exit);
     ExitCode::from(ended.code)
 }
 
+fn contain(dir: &RunDir, spec: &Spec, pipe: &mut StatusPipe) -> ExitCode {
+    let ended = match container::run(dir, spec, || pipe.say(&StatusLine::Started)) {
+        Ok(ended) => ended,
+        Err(cannot) => return fail_with(dir, pipe, cannot.message, cannot.again),
+    };
+    // First what the agent waits for. What is not cleared here, the agent clears.
+    record(dir, ended.exit);
+    if let Err(e) = ended.container.delete() {
+        eprintln!("after its end: {}", told(&e));
+    }
+    ExitCode::from(ended.code)
+}
+
 fn fail(dir: &RunDir, pipe: &mut StatusPipe, message: String) -> ExitCode {
-    pipe.say(&StatusLine::Failed { message: message.clone() });
+    fail_with(dir, pipe, message, false)
+}
+
+fn fail_with(dir: &RunDir, pipe: &mut StatusPipe, message: String, again: bool) -> ExitCode {
+    pipe.say(&StatusLine::Failed { message: message.clone(), again });
     record(dir, Exit::StartFailed { message });
     ExitCode::from(CANNOT_START)
 }

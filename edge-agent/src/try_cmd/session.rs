@@ -122,7 +122,7 @@ async fn finish(args: &TryArgs, board: &Board, instance: &InstanceId, run: RunId
             .runtime
             .settings()
             .cgroups
-            .leaf(&crate::instance::cgroup_name(instance, run))
+            .split_leaf(&crate::instance::cgroup_name(instance, run))
             .remove()?);
     }
     Ok(board.runtime.remove(instance, run).await?)

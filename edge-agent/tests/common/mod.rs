@@ -1,6 +1,8 @@
 //! A board for one test: directories, cgroups and guests of its own, and a check that nothing is left.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod container;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

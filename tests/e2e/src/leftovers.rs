@@ -61,6 +61,13 @@ fn processes(below: &Path) -> Vec<(u32, String)> {
     named.collect()
 }
 
+/// Files of ours that a loop device has.
+fn loops(below: &Path) -> Vec<String> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let backing = devices.filter_map(|d| fs::read_to_string(d.path().join("loop/backing_file")).ok());
+    backing.filter(|file| Path::new(file).starts_with(below)).collect()
+}
+
 #[track_caller]
 pub fn assert_nothing(dir: &Path, cgroup: &str) {
     crate::eventually(std::time::Duration::from_secs(5), || processes(dir).is_empty());
@@ -68,6 +75,9 @@ pub fn assert_nothing(dir: &Path, cgroup: &str) {
     assert!(running.is_empty(), "processes are left: {running:?}");
     let mounted = mounts(dir);
     assert!(mounted.is_empty(), "mounts are left: {mounted:?}");
+    // The kernel lets go of one a moment after the unmount.
+    crate::eventually(std::time::Duration::from_secs(5), || loops(dir).is_empty());
+    assert!(loops(dir).is_empty(), "loop devices are left: {:?}", loops(dir));
     let is_leaf = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().contains('.'));
     let groups: Vec<_> = cgroups(cgroup).into_iter().filter(is_leaf).collect();
     assert!(groups.is_empty(), "cgroups of instances are left: {groups:?}");

@@ -21,13 +21,18 @@ pub struct Platform {
 )]
 pub struct PlatformError(String);
 
+/// What a board with this binary reports as its `Presence::arch`.
+pub fn native_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "arm" if !cfg!(target_feature = "v7") => "armv6",
+        arch => arch,
+    }
+}
+
 impl Platform {
     /// What this binary was built for: what runs it runs the same.
     pub fn native() -> Platform {
-        match std::env::consts::ARCH {
-            "arm" if !cfg!(target_feature = "v7") => Platform::of_board("armv6"),
-            arch => Platform::of_board(arch),
-        }
+        Platform::of_board(native_arch())
     }
 
     /// What a board runs that reports this `arch` (`Presence::arch`, in Rust's words). A plain `arm` is

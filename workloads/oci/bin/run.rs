@@ -63,7 +63,7 @@ fn run(path: &Path) -> Result<Ended, String> {
         std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_secs(60)));
     }
     let rootfs = Rootfs { layers: job.layers, notes: Vec::new() };
-    let place = Place { bundle: job.bundle, state: job.state };
+    let place = Place { bundle: job.bundle, state: job.state, neighbours: None };
     let mut container =
         Container::create(&job.settings, &job.image, &rootfs, &place, streams().map_err(|e| e.to_string())?)
             .map_err(|e| chain(&e))?;

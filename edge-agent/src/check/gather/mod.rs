@@ -18,6 +18,7 @@ use super::facts::{Agent, Broker, Facts, Given};
 use crate::run::{RunArgs, agent_id, read_key, read_token};
 
 pub use command::output_within;
+pub use system::system;
 
 pub fn gather(args: &BoardArgs) -> Facts {
     let (state, run) = (&args.state.state_dir, &args.run.run_dir);
@@ -34,9 +35,10 @@ pub fn gather(args: &BoardArgs) -> Facts {
     let broker = broker(&args, &agent, &id, verifying.as_ref(), token.as_ref().and_then(|t| t.as_ref().ok()));
     let store = state.join("store");
     Facts {
-        system: system::system(),
+        system: system(),
         controllers: system::controllers(),
         allowed_missing: args.allow_missing_cgroup.clone(),
+        allowed_missing_seccomp: args.allow_missing_seccomp,
         state: disk::dir(state),
         run: disk::dir(run),
         reserve_bytes: std::fs::metadata(store.join("reserve")).ok().map(|m| m.len()),
@@ -98,5 +100,6 @@ impl BoardArgs {
         if self.allow_missing_cgroup.is_empty() {
             self.allow_missing_cgroup = running.allow_missing_cgroup.clone();
         }
+        self.allow_missing_seccomp |= running.allow_missing_seccomp;
     }
 }

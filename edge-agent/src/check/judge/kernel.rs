@@ -13,7 +13,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     let system = &facts.system;
     let mut all = vec![version(system), root(system)];
     all.extend(Controller::ALL.into_iter().map(|c| controller(facts, c)));
-    all.extend([overlayfs(system), seccomp(system), namespaces(system), loop_devices(system)]);
+    all.extend([overlayfs(system), seccomp(facts), namespaces(system), loop_devices(system)]);
     all
 }
 
@@ -77,32 +77,36 @@ fn overlayfs(system: &System) -> Finding {
     )
 }
 
-fn seccomp(system: &System) -> Finding {
-    if !system.has_seccomp {
-        return warn(
-            "seccomp",
-            "the kernel has no seccomp filters: containers cannot be filtered",
-            "a kernel with CONFIG_SECCOMP_FILTER",
-        );
+fn seccomp(facts: &Facts) -> Finding {
+    let system = &facts.system;
+    let (found, remedy) = if !system.has_seccomp {
+        ("the kernel has no seccomp filters".to_string(), "a kernel with CONFIG_SECCOMP_FILTER")
+    } else if !has_filter(system) {
+        (format!("filters cannot be built for {}", system.arch), "a 64-bit system has them; WASM needs none")
+    } else {
+        return ok("seccomp", "filters can be loaded");
+    };
+    if facts.allowed_missing_seccomp {
+        return warn("seccomp", found + "; allowed: containers run without", remedy);
     }
-    if !matches!(system.arch.as_str(), "x86_64" | "aarch64" | "riscv64") {
-        return warn(
-            "seccomp",
-            format!("filters cannot be built for {}", system.arch),
-            "use a 64-bit system where containers must be filtered; WASM needs no filter",
-        );
-    }
-    ok("seccomp", "filters can be loaded")
+    let remedy = format!("{remedy}; or run with --allow-missing-seccomp");
+    warn("seccomp", found + ": containers are not run", remedy)
+}
+
+/// As `oci::run::seccomp` has them, for boards that are not at hand too.
+pub fn has_filter(system: &System) -> bool {
+    system.has_seccomp && matches!(system.arch.as_str(), "x86_64" | "aarch64")
 }
 
 fn namespaces(system: &System) -> Finding {
-    let wanted = ["mnt", "pid", "ipc", "uts", "net"];
+    let wanted = crate::run::containers::NAMESPACES;
     let missing: Vec<_> = wanted.into_iter().filter(|w| !system.namespaces.iter().any(|n| n == w)).collect();
     if missing.is_empty() {
         return ok("namespaces", wanted.join(", "));
     }
     let options = missing.iter().map(|n| match *n {
         "mnt" => "CONFIG_NAMESPACES".to_string(),
+        "cgroup" => "CONFIG_CGROUPS".to_string(),
         n => format!("CONFIG_{}_NS", n.to_uppercase()),
     });
     let options = options.collect::<Vec<_>>().join(", ");
@@ -119,7 +123,7 @@ fn loop_devices(system: &System) -> Finding {
     }
     warn(
         "loop-devices",
-        "no /dev/loop-control: workloads with a volume cannot start",
+        "no /dev/loop-control: workloads with a volume cannot start, containers write to memory",
         "modprobe loop, or a kernel with CONFIG_BLK_DEV_LOOP",
     )
 }

@@ -68,6 +68,9 @@ pub fn degraded(facts: &Facts) -> Finding {
             modes.push(format!("{} limits are not enforced", controller.name()));
         }
     }
+    if facts.allowed_missing_seccomp && !super::kernel::has_filter(&facts.system) {
+        modes.push("containers run without a system call filter".to_string());
+    }
     if let Agent::Answers { status, store_waits } = &facts.agent {
         modes.extend(store_waits.iter().map(|why| format!("records wait for the disk ({why})")));
         if status.provisional {

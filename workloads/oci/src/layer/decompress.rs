@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use contract::Digest;
 use sha2::{Digest as _, Sha256};
 
+/// Why a bomb is refused, and what is too large for this disk.
+pub const OVER_BYTES: &str = "it unpacks to more bytes than this image may take";
 const BUFFER_BYTES: usize = 128 << 10;
 /// What zstd may need: 8 MiB, what `zstd -19` and every registry's images use, and twice that for air.
 const ZSTD_WINDOW_LOG_MAX: u32 = 24;
@@ -59,7 +61,7 @@ impl<R: Read> Read for Hashed<R> {
         let n = self.from.read(buffer)?;
         self.bytes += n as u64;
         if self.bytes > self.bytes_max {
-            return Err(io::Error::other("it unpacks to more bytes than this image may take"));
+            return Err(io::Error::other(OVER_BYTES));
         }
         self.hash.update(&buffer[..n]);
         Ok(n)

@@ -46,6 +46,13 @@ pub enum LayerError {
     Refused { layer: Digest, why: String },
 }
 
+impl LayerError {
+    /// Refused for want of [`Limits::bytes_max`].
+    pub fn is_over_bytes(&self) -> bool {
+        matches!(self, LayerError::Refused { why, .. } if why.contains(decompress::OVER_BYTES))
+    }
+}
+
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> LayerError + '_ {
     move |source| LayerError::Io { path: path.to_path_buf(), source }
 }
@@ -123,6 +130,12 @@ impl Layers {
         let found: Option<Vec<_>> =
             image.layers.iter().zip(&chain_ids).map(|(l, chain)| self.present(l, chain)).collect();
         Some(Rootfs { layers: found?, notes: Vec::new() })
+    }
+
+    /// Whose content `unpack` will read.
+    pub fn missing<'a>(&self, image: &'a Image) -> Vec<&'a Layer> {
+        let layers = image.layers.iter().zip(image.chain_ids());
+        layers.filter(|(layer, chain)| self.present(layer, chain).is_none()).map(|(layer, _)| layer).collect()
     }
 
     fn present(&self, layer: &Layer, chain: &Digest) -> Option<PathBuf> {

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_child_subreaper, waitid};
 
 use super::cgroup::Cgroups;
-use super::exec::Exec;
+use super::exec::{self, Exec};
 use super::launch::{self, Launched};
 use super::root::{self, Root};
 use super::settings::{Network, Settings};
-use super::{RunError, bounds, fault, join, loopback, names, refused, seccomp, spec};
+use super::{RunError, bounds, fault, join, loopback, names, refused, seccomp, spec, volume};
 use crate::image::Defaults;
 use crate::layer::Rootfs;
 
@@ -24,6 +25,9 @@ pub struct Place {
     pub bundle: PathBuf,
     /// The socket that the container waits at for its start, and what whoever joins it needs to know.
     pub state: PathBuf,
+    /// Mounts below it that are not below `bundle`'s parent are other containers': kept here too, they would
+    /// hold their disks after they were unmounted on the board.
+    pub neighbours: Option<PathBuf>,
 }
 
 /// What the container has as its first three descriptors.
@@ -66,6 +70,9 @@ impl Container {
         set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|e| fault("child subreaper")(e.into()))?;
         root::own_mounts()?;
+        if let (Some(neighbours), Some(own)) = (&place.neighbours, place.bundle.parent()) {
+            root::let_go(neighbours, own)?;
+        }
         for dir in [&place.bundle, &place.state] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.map_err(fault(dir.display().to_string()))?;
@@ -141,14 +148,29 @@ fn build(
 ) -> Result<Launched, RunError> {
     names::write(&root.path, settings)?;
     let built = spec::build(settings, image, &root.path, cgroups)?;
+    volume::give_all(settings, &root.path, built.user)?;
+    for stream in [&streams.stdout, &streams.stderr] {
+        own_pipe(stream, built.user);
+    }
     let filters = seccomp::filters(settings.seccomp, &built.capabilities.all)?;
     bounds::make(cgroups, &settings.limits, &built.devices)?;
     join::write_record(&place.state, &built.spec, settings)?;
-    let launched = launch::create(built.spec, &root.path, Exec { filters }, cgroups, &place.state, streams)?;
+    let executor = Exec { filters };
+    let launched = launch::create(built.spec, &root.path, executor, cgroups, &place.state, streams);
+    let launched = launched.map_err(exec::refusal)?;
     if settings.network == Network::None {
         loopback::up(launched.pid.as_raw_nonzero().get() as u32)?;
     }
     Ok(launched)
+}
+
+/// Who opens /dev/stdout by its name needs to own what it leads to; root does in any case.
+fn own_pipe(stream: &OwnedFd, (uid, gid): (u32, u32)) {
+    let is_pipe =
+        rustix::fs::fstat(stream).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+    if is_pipe && uid != 0 {
+        let _ = std::os::unix::fs::fchown(stream, Some(uid), Some(gid));
+    }
 }
 
 /// See the module's documentation for what happens with more than one.

@@ -11,9 +11,25 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use seccompiler::BpfProgram;
 
+use super::{RunError, refused};
+
 /// As shells and Docker have it.
 pub const NOT_FOUND: i32 = 127;
 pub const NOT_EXECUTABLE: i32 = 126;
+
+/// How a refusal of [`Exec::validate`] begins, in whatever words libcontainer wraps it.
+const COMMAND: &str = "command: ";
+
+/// Only `validate` speaks of the command; another try ends the same.
+pub fn refusal(error: RunError) -> RunError {
+    match &error {
+        RunError::Runtime { why, .. } => match why.find(COMMAND) {
+            Some(at) => refused("command", &why[at + COMMAND.len()..]),
+            None => error,
+        },
+        _ => error,
+    }
+}
 
 /// The filters are made before the container is: nothing is computed after the fork.
 #[derive(Clone)]
@@ -25,18 +41,18 @@ impl Executor for Exec {
     /// In the container's root already, as the container's user. Its error reaches whoever creates.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let refuse = |why: String| Err(ExecutorValidationError::ArgValidationError(why));
-        let Some(command) = args(spec).first() else { return refuse("command: there is none".into()) };
+        let Some(command) = args(spec).first() else { return refuse(format!("{COMMAND}there is none")) };
         let path = path_of(spec);
         let found: Vec<_> = candidates(command, &path).filter(|p| p.is_file()).collect();
         match found.iter().find(|p| executable(p)) {
             Some(_) => Ok(()),
             None if found.is_empty() && command.contains('/') => {
-                refuse(format!("command: '{command}' is not in the image"))
+                refuse(format!("{COMMAND}'{command}' is not in the image"))
             }
             None if found.is_empty() => {
-                refuse(format!("command: '{command}' is not in the image's PATH ({path})"))
+                refuse(format!("{COMMAND}'{command}' is not in the image's PATH ({path})"))
             }
-            None => refuse(format!("command: {} may not be executed by this user", found[0].display())),
+            None => refuse(format!("{COMMAND}{} may not be executed by this user", found[0].display())),
         }
     }
 
@@ -46,6 +62,7 @@ impl Executor for Exec {
             args(spec).iter().map(|a| CString::new(a.as_bytes())).collect::<Result<_, _>>().map_err(wrong)?;
         let mut pointers: Vec<_> = argv.iter().map(|a| a.as_ptr()).collect();
         pointers.push(std::ptr::null());
+        plain_signals();
         for filter in &self.filters {
             seccompiler::apply_filter(filter).map_err(|e| ExecutorError::Other(format!("seccomp: {e}")))?;
         }
@@ -57,6 +74,18 @@ impl Executor for Exec {
         let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
         // SAFETY: no destructor of the forked shim may run here.
         unsafe { libc::_exit(code) }
+    }
+}
+
+/// What the process that creates has blocked or ignores (Rust ignores PIPE) is its own affair; libcontainer
+/// hands it on.
+fn plain_signals() {
+    // SAFETY: plain calls on a local set, in a process of its own.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod seccomp;
 mod settings;
 mod spec;
 mod user;
+mod volume;
 
 use std::io;
 

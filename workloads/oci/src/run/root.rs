@@ -37,6 +37,19 @@ pub fn own_mounts() -> Result<(), RunError> {
     mount_change("/", flags).map_err(|e| fault("a mount namespace of its own")(e.into()))
 }
 
+/// Of a copy of the board's mounts, those below `all` that are not below `own`.
+pub fn let_go(all: &Path, own: &Path) -> Result<(), RunError> {
+    let table = fs::read_to_string("/proc/self/mountinfo").map_err(fault("/proc/self/mountinfo"))?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    for point in points.filter(|p| p.starts_with(all) && !p.starts_with(own)) {
+        match unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => return Err(fault(format!("let go of {}", point.display()))(e.into())),
+        }
+    }
+    Ok(())
+}
+
 impl Root {
     /// `place` is a directory of this container alone.
     pub fn at(place: &Path) -> Root {
@@ -65,9 +78,13 @@ impl Root {
     fn mount_disk(&self, directory: &Path, size_bytes: u64) -> Result<(), RunError> {
         let image = directory.join(format!(".writable.{}", std::process::id()));
         let mounted = make_ext4(&image, size_bytes.max(DISK_BYTES_MIN)).and_then(|()| {
-            // mount(8) finds a loop device, and the kernel lets go of it with the file system.
+            // mount(8) finds a loop device, and the kernel lets go of it with the file system. What it throws away
+            // need not be zeroed in the background first.
             let mut command = Command::new("mount");
-            command.args(["-t", "ext4", "-o", "loop,nosuid,nodev,noatime"]).arg(&image).arg(&self.upper);
+            command
+                .args(["-t", "ext4", "-o", "loop,nosuid,nodev,noatime,noinit_itable"])
+                .arg(&image)
+                .arg(&self.upper);
             tool(command, "mount", "util-linux")
         });
         let _ = fs::remove_file(&image);

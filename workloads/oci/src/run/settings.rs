@@ -63,6 +63,10 @@ pub enum MountSource {
     Bind {
         host: PathBuf,
     },
+    /// A directory that is the container's own, and given to its user while it is empty.
+    Volume {
+        host: PathBuf,
+    },
     Tmpfs {
         size_bytes: u64,
     },

@@ -42,6 +42,8 @@ pub struct Built {
     pub capabilities: Granted,
     /// What it may open, as cgroups v1 have it.
     pub devices: Vec<String>,
+    /// Whom the first process is, user and group.
+    pub user: (u32, u32),
 }
 
 /// `root` is mounted already, for users are looked up in it.
@@ -70,7 +72,7 @@ pub fn build(
     });
     let spec = serde_json::from_value(json).map_err(|e| refused("settings", e.to_string()))?;
     let devices = devices.into_iter().map(|d| d.rule).collect();
-    Ok(Built { spec, capabilities: granted, devices })
+    Ok(Built { spec, capabilities: granted, devices, user: (user.uid, user.gid) })
 }
 
 fn process(settings: &Settings, image: &Defaults, user: &User, granted: &Granted) -> Result<Value, RunError> {
@@ -234,7 +236,7 @@ fn one_mount(mount: &Mount) -> Result<Value, RunError> {
             json!({"destination": destination, "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "nodev", "noexec", "mode=1777", access, size, inodes]})
         }
-        MountSource::Bind { host } => {
+        MountSource::Bind { host } | MountSource::Volume { host } => {
             if !host.exists() {
                 return Err(refused("mounts", format!("{} does not exist on this board", host.display())));
             }

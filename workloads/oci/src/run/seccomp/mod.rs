@@ -19,6 +19,9 @@ use seccompiler::BpfProgram;
 use super::settings::Seccomp;
 use super::{RunError, refused};
 
+/// Whether there is a filter for this processor.
+pub const AVAILABLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
 /// What to apply, if anything; `capabilities` (with `CAP_`) open the calls that need them anyway.
 pub fn filters(seccomp: Seccomp, capabilities: &BTreeSet<String>) -> Result<Vec<BpfProgram>, RunError> {
     match seccomp {
