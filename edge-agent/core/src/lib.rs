@@ -30,7 +30,7 @@ mod wake;
 pub use crate::config::CoreConfig;
 pub use crate::core::Core;
 pub use crate::instance::{Instance, Phase, Retry, Run};
-pub use crate::status::{HubView, SessionView, StateView, StatusView, WorkloadView};
+pub use crate::status::{HubView, SessionView, StateView, StatusView, Summary, WorkloadView};
 
 #[cfg(test)]
 mod testing;

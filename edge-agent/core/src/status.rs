@@ -85,6 +85,17 @@ pub struct WorkloadView {
     pub waiting: BTreeMap<u32, String>,
 }
 
+/// The board in a few numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    pub instances: usize,
+    pub running: usize,
+    /// The broker is there.
+    pub connected: bool,
+    /// The hub has answered.
+    pub greeted: bool,
+}
+
 /// Enough to state invariants with; borrowed, built in one pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateView<'a> {
@@ -129,6 +140,17 @@ impl Core {
             spooled: self.spool.len(),
             commands: self.commands.len(),
             workloads: self.workload_views(),
+        }
+    }
+
+    /// Cheap enough to be asked after every event.
+    pub fn summary(&self) -> Summary {
+        let instances = || self.workloads.values().flat_map(|w| w.slots.values());
+        Summary {
+            instances: instances().count(),
+            running: instances().filter(|i| i.state == InstanceState::Running).count(),
+            connected: matches!(self.session.link, Link::Up { .. }),
+            greeted: self.session.greeted().is_some(),
         }
     }
 

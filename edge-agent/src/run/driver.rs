@@ -26,6 +26,7 @@ use super::local;
 use super::notes::Notes;
 use super::persist::{PersistThread, Persisted};
 use super::serve::{ServeConfig, serve};
+use super::supervisor::Supervisor;
 use crate::instance::{Artifact, Exited, Runtime, StartError};
 use crate::volumes;
 
@@ -56,6 +57,7 @@ pub struct Driver {
     pub events: Sender<Event>,
     /// Why nothing becomes durable at present, for `edge-agent status`.
     pub store_waits: Option<String>,
+    pub supervisor: Supervisor,
 }
 
 pub struct Inputs {
@@ -73,10 +75,12 @@ impl Driver {
     pub async fn run(mut self, mut inputs: Inputs, first: Event) -> anyhow::Result<()> {
         self.step(first);
         self.forget_logs();
+        self.supervisor.ready();
         let mut started = std::pin::pin!(tokio::time::sleep(STARTED));
         loop {
             let wake =
                 self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
+            self.supervisor.tell(|| self.core.summary());
             tokio::select! {
                 Some(event) = inputs.events.recv() => {
                     // A run's end is told before the end of the Stop that caused it.
@@ -92,10 +96,12 @@ impl Driver {
                 visitor = inputs.socket.accept() => local::answer(visitor, &self.status()),
                 () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
                 () = &mut started, if !started.is_elapsed() => super::frugal::give_back(),
+                () = self.supervisor.beat() => {}
                 _ = inputs.stop.recv() => break,
                 _ = inputs.interrupt.recv() => break,
             }
         }
+        self.supervisor.stopping();
         self.farewell().await;
         Ok(())
     }

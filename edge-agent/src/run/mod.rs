@@ -17,6 +17,7 @@ mod local;
 mod notes;
 mod persist;
 mod serve;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ use link::{Link, LinkConfig};
 use notes::Notes;
 use persist::PersistThread;
 use serve::ServeConfig;
+use supervisor::Supervisor;
 
 use crate::cgroup::Tree;
 use crate::instance::{Places, Runtime, Settings};
@@ -131,6 +133,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         base_url: None,
         events,
         store_waits: None,
+        supervisor: Supervisor::new(),
     };
     use tokio::signal::unix::{SignalKind, signal};
     let inputs = Inputs {
