@@ -9,7 +9,7 @@ use super::output_within;
 use crate::check::facts::Unit;
 
 const USUAL: &str = "edge-agent.service";
-const PROPERTIES: &str = "LoadState,Restart,KillMode,Delegate,ControlGroup,ExecStart,RuntimeDirectory,\
+const PROPERTIES: &str = "LoadState,Restart,StartLimitIntervalUSec,WatchdogUSec,KillMode,Delegate,ControlGroup,ExecStart,RuntimeDirectory,\
                           RuntimeDirectoryPreserve,PrivateMounts,PrivateTmp,PrivateDevices,ProtectHome,ProtectSystem";
 
 pub fn unit(agent: Option<u32>) -> Option<Unit> {

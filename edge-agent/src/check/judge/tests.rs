@@ -184,6 +184,8 @@ fn unit_shapes_that_harm_what_runs() {
     let good = [
         ("LoadState", "loaded"),
         ("Restart", "always"),
+        ("StartLimitIntervalUSec", "0"),
+        ("WatchdogUSec", "1min"),
         ("Delegate", "no"),
         ("ControlGroup", "/system.slice/edge-agent.service"),
         ("ExecStart", "{ argv[]=edge-agent run --cgroup /system.slice/skerry-workloads.service/agent ; }"),
@@ -202,6 +204,8 @@ fn unit_shapes_that_harm_what_runs() {
     };
     assert_eq!(complaints(&with("Restart", "always")), []);
     only(&with("Restart", "no"), "systemd-unit", State::Warn, &["Restart=always"]);
+    only(&with("StartLimitIntervalUSec", "10s"), "systemd-unit", State::Warn, &["given up"]);
+    only(&with("WatchdogUSec", "0"), "systemd-unit", State::Warn, &["WatchdogSec=60"]);
     only(&with("LoadState", "not-found"), "systemd-unit", State::Warn, &["at boot"]);
     only(&with("Delegate", "yes"), "systemd-unit", State::Fail, &["219/CGROUP"]);
     only(&with("RuntimeDirectoryPreserve", "no"), "systemd-unit", State::Fail, &["run directory"]);

@@ -14,8 +14,8 @@ pub fn judge(facts: &Facts) -> Finding {
     if let Some((found, remedy)) = harmful(unit) {
         return fail(NAME, format!("{name}: {found}"), remedy);
     }
-    if value(unit, "Restart") == "no" {
-        return warn(NAME, format!("{name} is not restarted when it fails"), "Restart=always");
+    if let Some((found, remedy)) = faint(unit) {
+        return warn(NAME, format!("{name} {found}"), remedy);
     }
     ok(NAME, format!("{name} may be restarted without touching workloads"))
 }
@@ -51,6 +51,26 @@ fn harmful(unit: &Unit) -> Option<(&'static str, &'static str)> {
         return Some((
             "its sandbox is a mount namespace: a workload's mounts are lost to the next agent",
             "remove PrivateMounts, PrivateTmp, PrivateDevices, ProtectHome and ProtectSystem",
+        ));
+    }
+    None
+}
+
+/// Shapes under which the agent stays away although systemd could start it.
+fn faint(unit: &Unit) -> Option<(&'static str, &'static str)> {
+    if value(unit, "Restart") == "no" {
+        return Some(("is not restarted when it fails", "Restart=always"));
+    }
+    if value(unit, "StartLimitIntervalUSec") != "0" {
+        return Some((
+            "is given up after a few failures in a row: nobody starts it again before the next boot",
+            "StartLimitIntervalSec=0 in its [Unit] section",
+        ));
+    }
+    if matches!(value(unit, "WatchdogUSec"), "" | "0" | "infinity") {
+        return Some((
+            "is not missed when it is stuck: work runs on, and nobody heals or changes it",
+            "Type=notify and WatchdogSec=60",
         ));
     }
     None
