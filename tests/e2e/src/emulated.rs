@@ -42,10 +42,23 @@ fn output(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// This build's agent as a package, in the time that a test has.
+fn package(place: &Path, version: &str) -> PathBuf {
+    let mut package = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cross/package"));
+    package.args(["amd64", "--version", version, "--binary"]).arg(binary("edge-agent"));
+    package.arg("--out").arg(place).env("DPKG_DEB_COMPRESSOR_TYPE", "none");
+    output(&mut package).trim().into()
+}
+
 impl Emulated {
     /// A new board, switched off, that has this build's agent and belongs to that hub.
     pub fn new(place: &Path, init: Init, hub: &Hub) -> Emulated {
-        let image = output(&mut script("build"));
+        Emulated::of("amd64", &binary("edge-agent"), place, init, hub)
+    }
+
+    /// Of another processor, with the agent that `cross/build` made for it.
+    pub fn of(arch: &str, agent: &Path, place: &Path, init: Init, hub: &Hub) -> Emulated {
+        let image = output(script("build").arg(arch));
         let env = place.join("agent.env");
         let lines = [
             "SKERRY_AGENT_ID=board".to_string(),
@@ -54,12 +67,13 @@ impl Emulated {
             "SKERRY_AGENT_TOKEN=/opt/agent-token\n".into(),
         ];
         fs::write(&env, lines.join("\n")).expect("a file");
-        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cross/systemd");
         let dir = place.join("board");
         let mut new = script("run");
-        new.arg(&dir).args(["new", image.trim()]).args([binary("edge-agent"), env]);
+        new.arg(&dir).args(["new", image.trim()]).args([agent, &env]);
         new.args([hub.data.join("hub.pub"), hub.data.join("agent-token")]);
-        new.args([units.join("edge-agent.service"), units.join("skerry-workloads.service")]);
+        if init == Init::Systemd {
+            new.args(["1", "2"].map(|version| package(place, version)));
+        }
         output(&mut new);
         let cgroups = match init {
             Init::Busybox => "/sys/fs/cgroup/skerry/board",
@@ -178,11 +192,24 @@ impl Emulated {
 
     #[track_caller]
     pub fn agent_pid(&self) -> u32 {
+        self.try_agent_pid().expect("an agent runs")
+    }
+
+    pub fn try_agent_pid(&self) -> Option<u32> {
         let line = match self.init {
             Init::Busybox => "cat /run/agent.pid",
             Init::Systemd => "systemctl show -P MainPID edge-agent",
         };
-        self.sh(line).parse().expect("a pid")
+        self.try_sh(line).1.parse().ok().filter(|pid| *pid != 0)
+    }
+
+    /// One finding of `edge-agent check` on the board.
+    #[track_caller]
+    pub fn check(&self, name: &str) -> Value {
+        let (_, said) = self.try_sh("/opt/edge-agent check -o json");
+        let report: Value = serde_json::from_str(&said).expect("a report");
+        let checks = report["checks"].as_array().expect("checks");
+        checks.iter().find(|c| c["name"] == name).cloned().expect("the check is there")
     }
 
     /// What there is to read when something went wrong.

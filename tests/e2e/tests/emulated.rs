@@ -126,33 +126,46 @@ fn f05_after_a_power_cut_the_last_known_good_runs_without_hub() {
     the_limits_are_set(&board, "work");
 }
 
+/// Workload → process, before and after something that must not touch work; another agent, where one is due.
+fn unharmed(board: &Emulated, hub: &Hub, how: &str, other_agent: bool, act: impl FnOnce()) {
+    let (agent, before) = (board.agent_pid(), board.pids());
+    act();
+    if other_agent {
+        board.until(&format!("{how}: another agent answers"), |b| {
+            b.try_agent_pid().is_some_and(|pid| pid != agent) && b.status().is_some()
+        });
+    }
+    board.online(hub);
+    board.steady(hub, "work");
+    assert_eq!(board.pids(), before, "{how}");
+}
+
 #[test]
 #[ignore = "needs qemu"]
-fn a_restart_of_the_systemd_unit_touches_no_work() {
+fn the_package_its_units_and_the_watchdog_touch_no_work() {
     let Bench { mut board, hub, _dir } = bench(Init::Systemd);
-    board.sh(
-        "mkdir -p /etc/skerry && cp /opt/agent.env /etc/skerry/ && cp /opt/edge-agent /usr/bin/ && \
-         cp /opt/*.service /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now edge-agent",
-    );
+    installed(&board);
     board.online(&hub);
     board.run(&hub, "work", "hello", QUIET);
     board.run(&hub, "other", "hello", QUIET);
     the_limits_are_set(&board, "work");
-    let before = board.pids();
-    assert_eq!(before.len(), 2);
+    assert_eq!(board.pids().len(), 2);
+    board.until("a line for people", |b| {
+        b.sh("systemctl show -P StatusText edge-agent") == "2 of 2 instances run; connected to the hub"
+    });
+    let shape = board.check("systemd-unit");
+    assert_eq!(shape["state"], "ok", "{shape}");
 
     for how in
         ["systemctl restart edge-agent", "systemctl kill -s KILL edge-agent", "systemctl daemon-reexec"]
     {
-        let agent = board.agent_pid();
-        board.sh(how);
-        if !how.ends_with("daemon-reexec") {
-            board.until("another agent answers", |b| b.agent_pid() != agent && b.status().is_some());
-        }
-        board.online(&hub);
-        board.steady(&hub, "work");
-        assert_eq!(board.pids(), before, "{how}");
+        let other_agent = !how.ends_with("daemon-reexec");
+        unharmed(&board, &hub, how, other_agent, || drop(board.sh(how)));
     }
+    the_watchdog(&board, &hub);
+    upgrades(&board, &hub);
+
+    let before = board.pids();
     board.sh("systemctl stop edge-agent");
     assert_eq!(board.pids(), before, "stopping the agent stops no work");
     board.sh("sync");
@@ -161,6 +174,63 @@ fn a_restart_of_the_systemd_unit_touches_no_work() {
     let pid = board.pid("work");
     println!("work {:.2} s after its agent", board.started(pid) - board.started(board.agent_pid()));
     board.pid("other");
-    board.sh("systemctl stop skerry-workloads");
+    removal(&board);
+}
+
+/// As a person does it: the package, then what the board must know. Until then the agent is not started.
+fn installed(board: &Emulated) {
+    board.sh("/usr/bin/dpkg -i /opt/edge-agent_1_amd64.deb");
+    assert_eq!(board.sh("systemctl is-enabled edge-agent"), "enabled");
+    assert_eq!(board.try_sh("systemctl is-active edge-agent").1, "inactive", "no key, and no failure");
+    board.sh("cat /opt/agent.env > /etc/skerry/agent.env && systemctl start edge-agent");
+}
+
+fn the_watchdog(board: &Emulated, hub: &Hub) {
+    // A minute is long in a test.
+    let drop_in = "/run/systemd/system/edge-agent.service.d";
+    board.sh(&format!("mkdir -p {drop_in}"));
+    let unit = format!("(echo [Service]; echo WatchdogSec=5) > {drop_in}/test.conf");
+    board.sh(&format!("{unit} && systemctl daemon-reload"));
+    unharmed(board, hub, "restart", true, || drop(board.sh("systemctl restart edge-agent")));
+
+    let agent = board.agent_pid();
+    unharmed(board, hub, "an agent that is stopped", true, || drop(board.sh(&format!("kill -STOP {agent}"))));
+
+    // The loop itself is stuck, and nothing else in the process: it opens a pipe that nobody reads.
+    let note = "/run/skerry/agent/restarts/default.other.0.tmp";
+    let (agent, work, other) = (board.agent_pid(), board.pid("work"), board.pid("other"));
+    board.sh(&format!("mkfifo {note} && kill -9 {other}"));
+    board.until("an agent that is stuck is ended", |b| b.try_agent_pid() != Some(agent));
+    board.sh(&format!("rm {note}"));
+    board.until("another agent answers", |b| b.status().is_some());
+    board.steady(hub, "other");
+    assert_eq!(board.pid("work"), work);
+    board.sh(&format!("rm -r {drop_in} && systemctl daemon-reload"));
+    unharmed(board, hub, "restart", true, || drop(board.sh("systemctl restart edge-agent")));
+}
+
+fn upgrades(board: &Emulated, hub: &Hub) {
+    for version in ["2", "1"] {
+        let install = format!("/usr/bin/dpkg -i /opt/edge-agent_{version}_amd64.deb");
+        unharmed(board, hub, &install, true, || drop(board.sh(&install)));
+        assert_eq!(board.sh("/usr/bin/dpkg-query -W -f '${Version}' edge-agent"), version);
+    }
+    assert!(
+        board.sh("cat /etc/skerry/agent.env").contains("SKERRY_AGENT_ID=board"),
+        "it is the person's file"
+    );
+}
+
+/// Removed, nothing runs and all that the board knows is kept; installed again, work goes on; purged, it is gone.
+fn removal(board: &Emulated) {
+    board.sh("/usr/bin/dpkg -r edge-agent");
     board.until("all work has ended", |board| board.pids().is_empty());
+    assert_eq!(board.try_sh("grep skerry /proc/mounts").1, "");
+    board.sh("test -d /var/lib/skerry/agent && ! test -e /run/skerry/agent/instances");
+    board.sh("/usr/bin/dpkg -i /opt/edge-agent_2_amd64.deb");
+    board.pid("work");
+    board.sh("/usr/bin/dpkg -P edge-agent");
+    board.until("all work has ended", |board| board.pids().is_empty());
+    board.sh("! test -e /var/lib/skerry && ! test -e /etc/skerry/agent.env");
+    assert_eq!(board.try_sh("systemctl list-unit-files | grep -E 'edge-agent|skerry'").1, "");
 }
