@@ -13,6 +13,7 @@ mod image;
 mod impostor;
 mod leftovers;
 mod process;
+mod stock;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use impostor::{Asked, Impostor};
 pub use leftovers::{cgroups, clear};
 pub use process::{Process, signal};
 pub use serde_json::{Value, json};
+pub use stock::{own_network, push_stock, stock_images};
 pub use wait::{eventually, until};
 
 /// The binaries of this build, beside the test's own executable.

@@ -82,6 +82,9 @@ fn every_example_is_admitted() {
     for image in ["hello", "sensor"] {
         fleet.hub.push(image);
     }
+    for image in ["nginx", "redis", "mosquitto", "postgres"] {
+        e2e::push_stock(&fleet, image);
+    }
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for file in fs::read_dir(examples)
         .unwrap()
