@@ -13,6 +13,7 @@ mod bounds;
 mod capability;
 mod cgroup;
 mod container;
+mod disk;
 mod exec;
 pub mod join;
 mod launch;

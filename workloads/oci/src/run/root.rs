@@ -3,23 +3,19 @@
 //! Mounted in a mount namespace of this process alone: when it and the container are gone, killed or
 //! not, so are the mounts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
 use super::settings::Writable;
-use super::{RunError, fault, refused};
+use super::{RunError, disk, fault, refused};
 use crate::layer::Rootfs;
-
-/// Below this ext4 has no room for its own structures.
-const DISK_BYTES_MIN: u64 = 2 << 20;
 
 #[derive(Debug)]
 pub struct Root {
@@ -63,7 +59,7 @@ impl Root {
         }
         match writable {
             Writable::Memory { size_bytes } => self.mount_memory(*size_bytes)?,
-            Writable::Disk { directory, size_bytes } => self.mount_disk(directory, *size_bytes)?,
+            Writable::Disk { directory, size_bytes } => disk::mount_new(directory, *size_bytes, &self.upper)?,
         }
         self.mount_overlay(rootfs)
     }
@@ -72,23 +68,6 @@ impl Root {
         // Inodes cost kernel memory too: one per page, and some for the small.
         let options = format!("size={size_bytes},nr_inodes={},mode=700", size_bytes / 4096 + 64);
         self.mount_upper("tmpfs", "tmpfs".as_ref(), &options)
-    }
-
-    /// The file has no name once it is mounted, so nothing has to be deleted at the end.
-    fn mount_disk(&self, directory: &Path, size_bytes: u64) -> Result<(), RunError> {
-        let image = directory.join(format!(".writable.{}", std::process::id()));
-        let mounted = make_ext4(&image, size_bytes.max(DISK_BYTES_MIN)).and_then(|()| {
-            // mount(8) finds a loop device, and the kernel lets go of it with the file system. What it throws away
-            // need not be zeroed in the background first.
-            let mut command = Command::new("mount");
-            command
-                .args(["-t", "ext4", "-o", "loop,nosuid,nodev,noatime,noinit_itable"])
-                .arg(&image)
-                .arg(&self.upper);
-            tool(command, "mount", "util-linux")
-        });
-        let _ = fs::remove_file(&image);
-        mounted
     }
 
     fn mount_upper(&self, kind: &str, source: &Path, options: &str) -> Result<(), RunError> {
@@ -148,38 +127,4 @@ fn like(from: &Path, to: &Path) -> io::Result<()> {
 fn open_dir(path: &Path) -> Result<OwnedFd, RunError> {
     open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| fault(format!("layer {}", path.display()))(e.into()))
-}
-
-/// Space is taken now, so that a full disk refuses the start and not, some day, a write.
-fn make_ext4(image: &Path, size_bytes: u64) -> Result<(), RunError> {
-    let named = || format!("a writable layer of {size_bytes} bytes at {}", image.display());
-    let file: File =
-        OpenOptions::new().create(true).truncate(true).write(true).open(image).map_err(fault(named()))?;
-    match fallocate(&file, FallocateFlags::empty(), 0, size_bytes) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(size_bytes),
-        other => other.map_err(Into::into),
-    }
-    .map_err(fault(named()))?;
-    let place = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].into_iter().find(|p| Path::new(p).exists());
-    let mut mkfs = Command::new(place.unwrap_or("mkfs.ext4"));
-    // No journal: what a crash cuts off is thrown away.
-    mkfs.args(["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "nodiscard,root_owner=0:0"]).arg(image);
-    tool(mkfs, "mkfs.ext4", "e2fsprogs")
-}
-
-fn tool(mut command: Command, name: &str, package: &str) -> Result<(), RunError> {
-    let output = match command.stdin(Stdio::null()).output() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(refused(
-                "storage",
-                format!("a writable layer on disk needs {name} (package {package})"),
-            ));
-        }
-        other => other.map_err(fault(name))?,
-    };
-    let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect::<String>();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(fault(format!("{name} ended with {}", output.status))(io::Error::other(said))),
-    }
 }
