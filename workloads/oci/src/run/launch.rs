@@ -127,7 +127,7 @@ fn clone3(cgroup: Option<i32>) -> io::Result<Option<Launched>> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all zeroes are valid; sizes and places are those of this frame.
     let pid = unsafe {
-        let mut args: libc::clone_args = std::mem::zeroed();
+        let mut args: CloneArgs = std::mem::zeroed();
         args.flags = (libc::CLONE_NEWPID | libc::CLONE_PIDFD) as u64;
         args.pidfd = &raw mut pidfd as u64;
         args.exit_signal = libc::SIGCHLD as u64;
@@ -135,7 +135,7 @@ fn clone3(cgroup: Option<i32>) -> io::Result<Option<Launched>> {
         if let Some(fd) = cgroup {
             args.flags |= CLONE_INTO_CGROUP;
             args.cgroup = fd as u64;
-            size = size_of::<libc::clone_args>();
+            size = size_of::<CloneArgs>();
         }
         libc::syscall(libc::SYS_clone3, &raw mut args, size)
     };
@@ -148,6 +148,19 @@ fn clone3(cgroup: Option<i32>) -> io::Result<Option<Launched>> {
             Ok(Some(Launched { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
         }
     }
+}
+
+/// The kernel's `clone_args`, which libc lacks for 32-bit ARM.
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_and_parent_tid: [u64; 2],
+    exit_signal: u64,
+    stack_and_size: [u64; 2],
+    tls: u64,
+    set_tid_and_size: [u64; 2],
+    cgroup: u64,
 }
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
