@@ -5,6 +5,7 @@
 //! | [`instance`] | start, watch, stop, remove and find runs: what the agent's loop calls |
 //! | [`shim`] | the small process that owns one guest and outlives the agent |
 //! | [`cgroup`] | what bounds an instance |
+//! | [`probe`] | whether instances are well |
 //! | [`logs`] | what an instance said |
 //! | [`try_cmd`] | one artefact in the foreground |
 //! | [`run`] | the agent's loop: performs what the core decides |
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod collect;
 pub mod instance;
 pub mod logs;
+pub mod probe;
 pub mod run;
 pub mod shim;
 pub mod status;

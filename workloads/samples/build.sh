@@ -8,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")"
 modules="hello misbehave"       # WASI preview 1
-components="netcheck sensor"    # WASI preview 2
+components="netcheck sensor web" # WASI preview 2
 out=built
 how=rustup
 check=no

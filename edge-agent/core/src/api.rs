@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use contract::message::{Command, Desired, DesiredHead, FromAgent, Hello, HubAnnounce, Presence};
-use contract::run::{ArtifactRef, Assignment};
+use contract::run::{ArtifactRef, Assignment, RunProbe};
 use contract::spec::RestartPolicy;
-use contract::status::{Exit, Rejected};
+use contract::status::{Exit, ProbeKind, Rejected};
 use contract::time::Millis;
 use contract::{AgentId, Attempt, BoardId, Digest, Epoch, InstanceId, RevisionId, RunId, WorkloadKey};
 use serde::{Deserialize, Serialize};
@@ -49,12 +49,23 @@ pub enum Op {
     Stop { instance: InstanceId, run: RunId, signal: String, grace_ms: Millis },
     /// Clear what an ended run left: processes, mounts, cgroup, directory. Idempotent.
     Remove { instance: InstanceId, run: RunId },
+    /// Ask this again and again, beginning after a while, and tell each answer that can still count
+    /// ([`Event::Probed`]); none: ask no more. The last one given counts. `Done` at once.
+    Probe { instance: InstanceId, run: RunId, which: ProbeKind, asking: Option<Box<Asking>> },
     /// Kept in `/run`: survives the agent, not the board; costs no fsync. The last one given counts.
     NoteRestarts { instance: InstanceId, note: Option<RestartNote> },
     /// An accepted command: the shell sends every reply after `Accepted` (seq from 1).
     Serve(Command),
     /// Delete all cached artefacts but these.
     KeepArtifacts(BTreeSet<Digest>),
+}
+
+/// A question that is asked every period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    pub probe: RunProbe,
+    /// Until it is asked first.
+    pub delay_ms: Millis,
 }
 
 /// A durable record. `None` deletes it.
@@ -106,6 +117,9 @@ pub struct RestartNote {
     pub started: bool,
     /// Starts after the first, since the revision was assigned: for people.
     pub restarts: u32,
+    /// Ends among them that were a probe's doing.
+    #[serde(default)]
+    pub by_probe: u32,
     /// Ends in a row without a minute of health: the back-off counts these.
     #[serde(default)]
     pub streak: u32,
@@ -119,6 +133,22 @@ pub struct RestartNote {
     pub finished: Option<Exit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
+    /// What the probes of the present run have told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<ProbeNote>,
+}
+
+/// What an agent that starts again must know of a run's probes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeNote {
+    pub run: RunId,
+    /// Its startup is over.
+    pub up: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since_ms: Option<Millis>,
+    /// It is being stopped because this probe failed so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<(ProbeKind, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -129,6 +159,10 @@ pub enum Event {
     Finished { id: EffectId, outcome: Outcome },
     /// A run ended (pidfd, or an exit record found later). At most once a run.
     Exited { instance: InstanceId, run: RunId, exit: Exit },
+    /// An answer to a question of [`Op::Probe`]; Err: the failure, in words. Of equal ones in a row only as
+    /// many are told as the probe's threshold says: more change nothing. So what goes on being well, or
+    /// ill, wakes nobody; and time in which nobody asked (a board that slept) counts for nothing.
+    Probed { instance: InstanceId, run: RunId, which: ProbeKind, answer: Result<(), String> },
     /// The session is gone. `refused`: the broker said no (authorisation, say), which backs off longer.
     Disconnected { epoch: Epoch, reason: String, refused: bool },
     /// From the hub, decoded, and verified against the pinned key.

@@ -13,12 +13,13 @@ use contract::status::Exit;
 use contract::time::Millis;
 use contract::{InstanceId, Now, RunId, WorkloadKey};
 
-use crate::api::{BootFacts, FoundRun, FoundState, Op, RestartNote, StoreState, WorkloadRecord};
+use crate::api::{BootFacts, FoundRun, FoundState, Op, ProbeNote, RestartNote, StoreState, WorkloadRecord};
 use crate::core::{Core, Me};
 use crate::desired;
 use crate::fetch::Artifacts;
 use crate::instance::{Instance, Phase, Retry, Run, brief_exit};
 use crate::outbox::Pending;
+use crate::probe::{Health, Illness};
 use crate::restart;
 use crate::trial;
 
@@ -122,7 +123,8 @@ impl Core {
             let slot =
                 workload.slots.entry(instance.slot).or_insert_with(|| Box::new(Instance::new(now.boot_ms)));
             slot.note = slot.note.take().or_else(|| restarts.get(&instance).cloned());
-            slot.runs.insert(run, Box::new(found_run(assignment, &state, now.boot_ms)));
+            let probes = slot.note.as_ref().and_then(|note| note.probes.as_ref()).filter(|p| p.run == run);
+            slot.runs.insert(run, Box::new(found_run(assignment, &state, probes, now.boot_ms)));
             match state {
                 FoundState::Running { .. } if adopted => {
                     self.tell(
@@ -144,7 +146,9 @@ impl Core {
         if note.and_then(|note| note.counted).is_some_and(|counted| counted >= run) {
             return;
         }
-        self.count_exit(now, &instance, run, &exit);
+        // The agent died while it was being stopped.
+        let ill = self.run_mut(&instance, run).and_then(|found| found.condemned().map(Illness::exit));
+        self.count_exit(now, &instance, run, &ill.unwrap_or(exit));
     }
 
     /// Notes of instances that are not here any more are dropped; the others bind.
@@ -179,21 +183,33 @@ fn share(found: Assignment, wanted: Option<Arc<Assignment>>) -> Arc<Assignment> 
     }
 }
 
-fn found_run(assignment: Option<Arc<Assignment>>, state: &FoundState, now: Millis) -> Run {
+fn found_run(
+    assignment: Option<Arc<Assignment>>,
+    state: &FoundState,
+    note: Option<&ProbeNote>,
+    now: Millis,
+) -> Run {
     let (phase, pid, started_ms) = match state {
         FoundState::Running { pid, started_ms } => (Phase::Running, Some(*pid), (*started_ms).min(now)),
         FoundState::Ended(_) => (Phase::Ended, None, now),
     };
-    Run {
+    let probes = assignment.as_ref().and_then(|a| a.run.probes.as_ref());
+    let health = probes.map(|probes| Box::new(Health::recalled(probes, note)));
+    let mut run = Run {
         assignment,
         phase,
         busy: None,
         pid,
         started_ms,
+        ready_since_ms: None,
         healthy: false,
+        proven: false,
+        health,
         retry: Retry::default(),
         found: true,
-    }
+    };
+    run.comes_up(note.and_then(|note| note.ready_since_ms).unwrap_or(started_ms).min(now));
+    run
 }
 
 /// A run id above all that were given.

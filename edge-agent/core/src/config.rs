@@ -34,6 +34,9 @@ pub struct CoreConfig {
     /// Runs that start at one time: each spawns a process, and a board has few cores.
     pub starts_at_once: usize,
     pub fetches_at_once: usize,
+    /// Instances that are stopped at one time because a probe failed. A board that stalls makes all of its
+    /// probes fail: most answer again before it is their turn, and are left alone.
+    pub heals_at_once: usize,
 }
 
 impl Default for CoreConfig {
@@ -60,6 +63,7 @@ impl Default for CoreConfig {
             heartbeat_ms: 10 * MINUTE,
             starts_at_once: 16,
             fetches_at_once: 4,
+            heals_at_once: 4,
         }
     }
 }

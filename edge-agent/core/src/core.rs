@@ -121,6 +121,9 @@ impl Core {
             Event::Boot(facts) => self.on_boot(now, *facts),
             Event::Finished { id, outcome } => self.on_finished(now, id, outcome),
             Event::Exited { instance, run, exit } => self.on_exited(now, instance, run, exit),
+            Event::Probed { instance, run, which, answer } => {
+                self.on_probed(now, instance, run, which, answer);
+            }
             Event::Disconnected { epoch, reason, refused } => {
                 self.on_disconnected(now, epoch, &reason, refused)
             }
@@ -154,6 +157,7 @@ impl Core {
         self.judge(now);
         self.fetch_needed(now);
         self.pursue(now);
+        self.pursue_probes(now);
         self.flush_writes();
         self.sweep_artifacts();
         self.pursue_session(now);

@@ -26,6 +26,7 @@ use contract::time::{Millis, backoff_ms};
 use contract::{Digest, RunId};
 
 use crate::api::{EffectId, RestartNote};
+use crate::probe::Health;
 use crate::reconcile::Bucket;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +50,14 @@ pub struct Run {
     pub busy: Option<EffectId>,
     pub pid: Option<u32>,
     pub started_ms: Millis,
+    /// Without a break.
+    pub ready_since_ms: Option<Millis>,
+    /// Ready for as long as its spec asks.
     pub healthy: bool,
+    /// It was healthy for long before it was not.
+    pub proven: bool,
+    /// Of one that has probes.
+    pub health: Option<Box<Health>>,
     pub retry: Retry,
     /// By the start-up scan, not started by this process.
     pub found: bool,
@@ -81,6 +89,7 @@ pub(crate) fn brief_exit(exit: Exit) -> Exit {
     match exit {
         Exit::Trap { message } => Exit::Trap { message: brief(&message) },
         Exit::StartFailed { message } => Exit::StartFailed { message: brief(&message) },
+        Exit::ProbeFailed { probe, message } => Exit::ProbeFailed { probe, message: brief(&message) },
         Exit::Unknown { evidence } => Exit::Unknown { evidence: brief(&evidence) },
         other => other,
     }
@@ -128,13 +137,17 @@ impl Instance {
 
 impl Run {
     pub fn starting(assignment: Arc<Assignment>, busy: EffectId, now: Millis) -> Run {
+        let health = assignment.run.probes.as_ref().map(|probes| Box::new(Health::new(probes)));
         Run {
             assignment: Some(assignment),
             phase: Phase::Starting,
             busy: Some(busy),
             pid: None,
             started_ms: now,
+            ready_since_ms: None,
             healthy: false,
+            proven: false,
+            health,
             retry: Retry::default(),
             found: false,
         }
@@ -149,10 +162,11 @@ impl Run {
         self.assignment.as_ref().map(|a| a.run.artifact.digest)
     }
 
-    /// When it will have run long enough to count as healthy.
+    /// When it will have been ready for long enough to count as healthy.
     pub fn healthy_at(&self) -> Option<Millis> {
-        let due = |a: &Arc<Assignment>| self.started_ms.saturating_add(a.run.healthy_after_ms);
-        self.assignment.as_ref().filter(|_| self.phase == Phase::Running && !self.healthy).map(due)
+        let assignment =
+            self.assignment.as_ref().filter(|_| self.phase == Phase::Running && !self.healthy)?;
+        Some(self.ready_since_ms?.saturating_add(assignment.run.healthy_after_ms))
     }
 
     /// Its signal and grace; what is unreadable gets the defaults.

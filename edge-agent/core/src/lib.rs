@@ -3,6 +3,7 @@
 //! `api` is the seam, `core` the loop. `desired` takes documents in, `record` says which revision of
 //! a workload is trusted, `reconcile` compares what should be with what is, `perform` turns the
 //! plan into effects, `instance` and `restart` hold one instance's life, `trial` a candidate's.
+//! `probe` says whether a run is well.
 //! `session`, `report`, `spool`, `garbage` and `command` talk to the hub. `wake` says when to look
 //! again.
 
@@ -17,6 +18,7 @@ mod garbage;
 mod instance;
 mod outbox;
 mod perform;
+mod probe;
 pub mod reconcile;
 mod record;
 mod report;
@@ -30,6 +32,7 @@ mod wake;
 pub use crate::config::CoreConfig;
 pub use crate::core::Core;
 pub use crate::instance::{Instance, Phase, Retry, Run};
+pub use crate::probe::{Health, Illness};
 pub use crate::status::{HubView, SessionView, StateView, StatusView, Summary, WorkloadView};
 
 #[cfg(test)]

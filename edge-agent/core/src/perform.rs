@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::fetch::runnable;
 use crate::instance::{Instance, Phase, Run, brief, brief_exit};
 use crate::outbox::Pending;
+use crate::probe::Illness;
 use crate::reconcile::{Availability, Bucket, Plan, View, Wait, Wanted, WorkloadView, reconcile};
 use crate::record::{Role, Target, Workload};
 use crate::restart::{self, CANDIDATE_EXITS_MAX, Ended};
@@ -42,6 +43,7 @@ impl Core {
             verified: self.documents.is_verified(),
             starts_free: self.config.starts_at_once.saturating_sub(starting),
             work_free: (EFFECTS_PAGE_MAX / 2).saturating_sub(working),
+            heals_free: self.config.heals_at_once.saturating_sub(self.healing()),
         };
         reconcile(&view, now)
     }
@@ -74,6 +76,10 @@ impl Core {
         match bucket {
             Bucket::Start => self.start(now, &id),
             Bucket::Replace(run) | Bucket::Stop(run) => self.stop(now, &id, run),
+            Bucket::Heal(run) => {
+                self.condemn(&id, run);
+                self.stop(now, &id, run);
+            }
             Bucket::Clear(run) => self.clear(&id, run),
             Bucket::Forget => return self.forget(&id),
             Bucket::Running(_)
@@ -171,6 +177,7 @@ impl Core {
             found.phase = Phase::Running;
             found.pid = pid;
             found.started_ms = now.boot_ms;
+            found.comes_up(now.boot_ms);
             if let Some(digest) = found.artifact() {
                 self.artifacts.proved(digest);
             }
@@ -211,13 +218,18 @@ impl Core {
     fn on_stopped(&mut self, now: Now, id: InstanceId, run: RunId) {
         let Some(found) = self.run_mut(&id, run) else { return };
         found.retry = Default::default();
-        if found.phase == Phase::Stopping {
-            found.phase = Phase::Ended;
+        let ill = found.condemned().map(Illness::exit);
+        let unheard = found.phase == Phase::Stopping;
+        if let Some(exit) = ill.as_ref().filter(|_| unheard) {
+            self.count_exit(now, &id, run, exit);
         }
+        self.end(&id, run);
         // Its end may never have been told: then nothing but this says that the run is over.
         self.reporter.mark(&id.workload);
         self.artifacts.needs_changed();
-        self.tell(now, EventKind::Stopped, Some(id), format!("run {run} was stopped"));
+        if ill.is_none() {
+            self.tell(now, EventKind::Stopped, Some(id), format!("run {run} was stopped"));
+        }
     }
 
     pub(crate) fn on_remove_end(&mut self, now: Now, id: InstanceId, run: RunId, outcome: Outcome) {
@@ -236,10 +248,11 @@ impl Core {
     pub(crate) fn on_exited(&mut self, now: Now, id: InstanceId, run: RunId, exit: Exit) {
         let exit = brief_exit(exit);
         let Some(found) = self.run_mut(&id, run) else { return };
-        let asked = found.phase == Phase::Stopping;
         if found.phase == Phase::Ended {
             return;
         }
+        let ill = found.condemned().map(Illness::exit);
+        let asked = found.phase == Phase::Stopping && ill.is_none();
         found.retry = Default::default();
         self.artifacts.needs_changed();
         if asked {
@@ -249,7 +262,7 @@ impl Core {
             }
             return;
         }
-        self.count_exit(now, &id, run, &exit);
+        self.count_exit(now, &id, run, &ill.unwrap_or(exit));
         self.end(&id, run);
     }
 
@@ -267,9 +280,7 @@ impl Core {
         let Some(found) = instance.runs.get(&run) else { return };
         let Some(assignment) = found.assignment.clone() else { return };
         let was_healthy = found.healthy;
-        let age = now.boot_ms.saturating_sub(found.started_ms);
-        let proven =
-            was_healthy && age >= assignment.run.healthy_after_ms.saturating_add(config.restart_reset_ms);
+        let proven = found.is_proven(now.boot_ms, config.restart_reset_ms);
         // Counted under what it ran as; a note of another revision says nothing about it.
         let note = instance.note.take().filter(|note| note.revision == assignment.revision);
         let Some(note) = note.or_else(|| note_of(found)) else { return };
@@ -293,6 +304,7 @@ impl Core {
         let kind = match exit {
             Exit::OutOfMemory { .. } => EventKind::OutOfMemory,
             Exit::StartFailed { .. } => EventKind::StartFailed,
+            Exit::ProbeFailed { .. } => EventKind::ProbeFailed,
             _ => EventKind::Exited,
         };
         self.tell(now, kind, Some(id.clone()), format!("run {run}: {exit}"));
@@ -322,7 +334,7 @@ impl Core {
         self.workloads.get_mut(&id.workload)?.slots.get_mut(&id.slot).map(|instance| &mut **instance)
     }
 
-    fn run_mut(&mut self, id: &InstanceId, run: RunId) -> Option<&mut Run> {
+    pub(crate) fn run_mut(&mut self, id: &InstanceId, run: RunId) -> Option<&mut Run> {
         self.instance_mut(id)?.runs.get_mut(&run).map(|run| &mut **run)
     }
 
@@ -372,7 +384,7 @@ fn state_of(instance: &Instance, wanted: Option<&Arc<Assignment>>) -> InstanceSt
             _ => InstanceState::Waiting { reason: brief(&wait.reason()) },
         },
         Bucket::Start => InstanceState::Starting,
-        Bucket::Replace(_) | Bucket::Stop(_) => InstanceState::Stopping,
+        Bucket::Replace(_) | Bucket::Heal(_) | Bucket::Stop(_) => InstanceState::Stopping,
         Bucket::Clear(run) | Bucket::Busy(run) => match instance.runs.get(run).map(|run| run.phase) {
             Some(Phase::Starting) => InstanceState::Starting,
             // What ended by itself backs off (mostly for 0 ms) while its leftovers are cleared.

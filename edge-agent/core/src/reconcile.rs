@@ -19,6 +19,8 @@ pub struct View<'a> {
     /// How many more runs may begin to start, and how many effects on runs may leave at all.
     pub starts_free: usize,
     pub work_free: usize,
+    /// How many more may be stopped because a probe failed.
+    pub heals_free: usize,
 }
 
 pub struct WorkloadView<'a> {
@@ -60,6 +62,8 @@ pub enum Bucket {
     Start,
     /// Of an older revision or restart number: stopped, and the new one follows.
     Replace(RunId),
+    /// As it should be, but a probe says that it is ill: stopped, and started anew.
+    Heal(RunId),
     /// Not wanted here.
     Stop(RunId),
     /// Ended: clear what it left.
@@ -147,7 +151,7 @@ impl Bucket {
     /// Something is to be done.
     pub fn is_action(&self) -> bool {
         use Bucket::*;
-        matches!(self, Start | Replace(_) | Stop(_) | Clear(_) | Forget)
+        matches!(self, Start | Replace(_) | Heal(_) | Stop(_) | Clear(_) | Forget)
     }
 
     pub fn wait(&self) -> Option<&Wait> {
@@ -159,7 +163,7 @@ impl Bucket {
 }
 
 pub fn reconcile<'a>(view: &View<'a>, now: Millis) -> Plan<'a> {
-    let mut budget = Budget { starts: view.starts_free, work: view.work_free };
+    let mut budget = Budget { starts: view.starts_free, work: view.work_free, heals: view.heals_free };
     let mut plan = Plan { entries: Vec::with_capacity(view.workloads.len()) };
     for workload in &view.workloads {
         let mut turns = Turns::of(workload, now);
@@ -177,23 +181,26 @@ pub fn reconcile<'a>(view: &View<'a>, now: Millis) -> Plan<'a> {
 struct Budget {
     starts: usize,
     work: usize,
+    heals: usize,
 }
 
 impl Budget {
     fn spend(&mut self, bucket: Bucket) -> Bucket {
         let free = match bucket {
             Bucket::Start => self.starts.min(self.work),
+            Bucket::Heal(_) => self.heals.min(self.work),
             Bucket::Replace(_) | Bucket::Stop(_) | Bucket::Clear(_) => self.work,
             other => return other,
         };
         if free == 0 {
             return match bucket {
-                Bucket::Replace(run) | Bucket::Stop(run) => Bucket::Held(run, Wait::Turn),
+                Bucket::Replace(run) | Bucket::Heal(run) | Bucket::Stop(run) => Bucket::Held(run, Wait::Turn),
                 _ => Bucket::Waiting(Wait::Turn),
             };
         }
         self.work -= 1;
         self.starts -= usize::from(bucket == Bucket::Start);
+        self.heals -= usize::from(matches!(bucket, Bucket::Heal(_)));
         bucket
     }
 }
@@ -218,6 +225,7 @@ fn bucket(
         waits = waits.or(Some(bucket));
     }
     match (wanted, keeper, waits) {
+        (_, Some(run), _) if instance.runs[&run].is_ill() => Bucket::Heal(run),
         (_, Some(run), _) => Bucket::Running(run),
         (_, None, Some(waits)) => waits,
         (Some(wanted), None, None) => absent(wanted, instance, now),
@@ -276,6 +284,10 @@ fn outdated(
     if let Some(wait) = hindrance(wanted, now) {
         return Bucket::Held(id, wait);
     }
+    // What is ill serves nobody: there is nothing to be careful with.
+    if run.is_ill() {
+        return Bucket::Replace(id);
+    }
     match turns.take(wanted, run, slot) {
         Ok(()) => Bucket::Replace(id),
         Err(first) => Bucket::Held(id, Wait::Slot(first)),
@@ -312,12 +324,13 @@ fn absent(wanted: &Wanted<'_>, instance: &Instance, now: Millis) -> Bucket {
     }
 }
 
-/// One slot after the other: a second is replaced only when the first runs again. So a bad candidate
+/// One slot after the other: a second is replaced only when the first runs again, and is ready. So a bad candidate
 /// takes one instance down and not all. What runs an untrusted revision is not worth the care.
 struct Turns {
     /// A slot that has no running instance at the moment.
     down: Option<u32>,
-    /// The same, but one that backs off counts as through: an operator's restart must not stall on it.
+    /// The same, but one that backs off, or is not ready in time, counts as through: an operator's restart
+    /// must not stall on it.
     down_not_tried: Option<u32>,
 }
 
@@ -327,7 +340,10 @@ impl Turns {
         let Some(wanted) = &workload.wanted else { return turns };
         for slot in &wanted.assignment.slots {
             let Some(instance) = workload.slots.get(slot) else { continue };
-            if instance.runs.values().any(|run| run.phase == Phase::Running) {
+            // One of what was before is up however it is: it is to be replaced, and waits for itself not.
+            let up =
+                |run: &Run| run.phase == Phase::Running && (run.is_ready() || !run.fits(wanted.assignment));
+            if instance.runs.values().any(|run| up(run)) {
                 continue;
             }
             let note = restart::binding(instance.note.as_ref(), wanted.assignment);
@@ -337,6 +353,9 @@ impl Turns {
             turns.down = turns.down.or(Some(*slot));
             let tried = |note: &crate::api::RestartNote| note.finished.is_some() || note.not_before_ms > now;
             if instance.runs.is_empty() && note.is_some_and(tried) {
+                continue;
+            }
+            if instance.runs.values().any(|run| run.patience_ends().is_some_and(|at| at <= now)) {
                 continue;
             }
             turns.down_not_tried = turns.down_not_tried.or(Some(*slot));

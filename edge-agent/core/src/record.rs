@@ -205,6 +205,13 @@ impl Workload {
         !assignment.slots.is_empty() && assignment.slots.iter().all(healthy)
     }
 
+    fn late_text(&self, assignment: &Assignment) -> String {
+        let runs = self.slots.values().filter_map(|instance| instance.keeper(assignment));
+        let why = runs.filter_map(|(_, run)| run.unready()).next();
+        let text = format!("not healthy within {} ms", assignment.run.health_deadline_ms);
+        why.map_or_else(|| text.clone(), |why| format!("{text}: {why}"))
+    }
+
     /// Same revision, other content (code compiled anew, another label): the record should follow.
     fn good_is_stale(&self) -> bool {
         self.target.as_ref().is_some_and(|t| t.role == Role::Good && t.spare.is_some())
@@ -234,7 +241,7 @@ fn verdict(workload: &Workload, now: Millis) -> Option<Verdict> {
         return None;
     }
     let late = workload.deadline().is_some_and(|at| at <= now);
-    let late = || late.then(|| format!("not healthy within {} ms", target.assignment.run.health_deadline_ms));
+    let late = || late.then(|| workload.late_text(&target.assignment));
     workload.fault.clone().or_else(late).map(Verdict::FellBack)
 }
 

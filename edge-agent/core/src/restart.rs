@@ -17,7 +17,7 @@ pub(crate) const CANDIDATE_EXITS_MAX: u32 = 3;
 pub(crate) struct Ended<'a> {
     pub run: RunId,
     pub exit: &'a Exit,
-    /// It had been healthy for `restart_reset_ms`.
+    /// It had been healthy for `restart_reset_ms` without a break.
     pub proven: bool,
 }
 
@@ -29,11 +29,13 @@ pub(crate) fn at_start(old: Option<&RestartNote>, assignment: &Assignment) -> Re
         generation: assignment.restarts,
         started: true,
         restarts: 0,
+        by_probe: 0,
         streak: 0,
         counted: None,
         not_before_ms: 0,
         finished: None,
         last_exit: old.and_then(|note| note.last_exit.clone()),
+        probes: None,
     };
     let Some(old) = old.filter(|note| is_of(note, assignment)) else {
         return fresh;
@@ -41,9 +43,9 @@ pub(crate) fn at_start(old: Option<&RestartNote>, assignment: &Assignment) -> Re
     let restarts = old.restarts.saturating_add(1);
     if old.generation < assignment.restarts {
         // An operator asked for it: the back-off starts anew.
-        return RestartNote { restarts, ..fresh };
+        return RestartNote { restarts, by_probe: old.by_probe, ..fresh };
     }
-    RestartNote { started: true, restarts, finished: None, ..old.clone() }
+    RestartNote { started: true, restarts, finished: None, probes: None, ..old.clone() }
 }
 
 /// Counts are kept per (revision, attempt): a new one is judged anew.
@@ -79,6 +81,8 @@ pub(crate) fn at_exit(
         not_before_ms: now + wait,
         finished: (!again).then(|| ended.exit.clone()),
         last_exit: Some(ended.exit.clone()),
+        by_probe: note.by_probe + u32::from(matches!(ended.exit, Exit::ProbeFailed { .. })),
+        probes: None,
         ..note
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn assignment(name: &str, n: u8, slots: &[u32]) -> Assignment {
             stop_grace_ms: 10_000,
             healthy_after_ms: 3000,
             health_deadline_ms: 600_000,
+            probes: None,
             container: None,
         },
         requires: BTreeSet::new(),

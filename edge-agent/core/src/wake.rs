@@ -50,5 +50,6 @@ fn offer_workload(wake: &mut Earliest, workload: &Workload) {
     for instance in workload.slots.values() {
         wake.offer(instance.bucket.wait().and_then(|wait| wait.until()));
         wake.offer(instance.runs.values().filter_map(|run| run.healthy_at()));
+        wake.offer(instance.runs.values().filter_map(|run| run.patience_ends()));
     }
 }

@@ -27,7 +27,8 @@ mod start;
 mod volume;
 
 pub use container::{Artifact, Image};
-pub(crate) use pidfd::readable;
+pub(crate) use identity::open_pid;
+pub(crate) use pidfd::{Ending, Handle, readable};
 pub use place::{LOG_BYTES_MAX, Places, cgroup_name};
 pub(crate) use runtime::lock_patiently;
 pub use runtime::{Exited, RemoveError, Runtime, Settings, StartError, Started, StopError};

@@ -28,6 +28,7 @@ use super::persist::{PersistThread, Persisted};
 use super::serve::{ServeConfig, serve};
 use super::supervisor::Supervisor;
 use crate::instance::{Artifact, Exited, Runtime, StartError};
+use crate::probe::Prober;
 use crate::volumes;
 
 /// A fetch that brings nothing ends after `SILENCE`; one that trickles ends here and resumes.
@@ -51,6 +52,7 @@ pub struct Driver {
     pub notes: Notes,
     pub serve: ServeConfig,
     pub serving: BTreeMap<Name, AbortHandle>,
+    pub prober: Prober,
     /// Where artefacts are, from the newest hello.
     pub base_url: Option<String>,
     /// The same channel that `Inputs::events` reads: how tasks tell their end.
@@ -220,6 +222,10 @@ impl Driver {
                 self.task(id, Duration::MAX, async move {
                     runtime.remove(&instance, run).await.map_or_else(fault, |()| Outcome::Done)
                 })
+            }
+            Op::Probe { instance, run, which, asking } => {
+                self.prober.ask(instance, run, which, asking.map(|asking| *asking));
+                done(Outcome::Done)
             }
             Op::NoteRestarts { instance, note } => {
                 if note.is_none() {

@@ -47,6 +47,7 @@ use supervisor::Supervisor;
 
 use crate::cgroup::Tree;
 use crate::instance::{Places, Runtime, Settings};
+use crate::probe::Prober;
 
 /// Ends of tasks waiting for the loop. Tasks wait when it is full, and nothing is lost.
 const EVENTS: usize = 256;
@@ -103,6 +104,8 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
     settings.seccomp = containers::seccomp(args.allow_missing_seccomp);
     containers::forget_writable(&settings.places);
     let (runtime, exits) = Runtime::open(settings)?;
+    let prober =
+        Prober::new(runtime.settings().shim_exe.clone(), runtime.settings().places.clone(), events.clone());
     let (notes, artifacts) = (Notes::new(&board.run), Artifacts::new(&board.state));
     let images = Images::open(&board.state).map_err(|e| anyhow::anyhow!(crate::instance::told(&e)))?;
     let (store, opened) = facts::open_store(&board.state.join("store"))?;
@@ -130,6 +133,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         notes,
         serve: ServeConfig { logs, replies },
         serving: BTreeMap::new(),
+        prober,
         base_url: None,
         events,
         store_waits: None,

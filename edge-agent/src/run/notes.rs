@@ -67,6 +67,8 @@ mod tests {
             not_before_ms: 5,
             finished: None,
             last_exit: None,
+            by_probe: 0,
+            probes: None,
         };
         assert_eq!(notes.write(&instance, Some(&note)), Outcome::Done);
         fs::write(run.path().join("restarts/plant.other.0.json"), "garbage").unwrap();

@@ -164,6 +164,7 @@ fn row(name: &str, instance: &InstanceStatus, waiting: Option<&String>, now_ms: 
         _ => 33,
     };
     let mut notes: Vec<String> = instance.last_exit.iter().map(ToString::to_string).collect();
+    notes.extend(instance.unready.as_ref().map(|why| format!("not ready: {why}")));
     match (&instance.state, waiting) {
         (InstanceState::Backoff { until_ms }, _) => {
             notes.push(format!("restarts in {}", age(until_ms.saturating_sub(now_ms))))

@@ -114,6 +114,7 @@ impl TryArgs {
             stop_grace_ms: self.grace.ms,
             healthy_after_ms: 0,
             health_deadline_ms: 0,
+            probes: None,
             container: None,
         };
         Ok(Assignment {

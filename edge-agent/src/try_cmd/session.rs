@@ -153,7 +153,9 @@ fn exit_code(exit: &Exit) -> u8 {
         Exit::Trap { .. } => 134,
         Exit::OutOfMemory { .. } => 137,
         Exit::Signal { signal } => 128u8.wrapping_add(*signal as u8),
-        Exit::StartFailed { .. } | Exit::Rebooted | Exit::Unknown { .. } => CANNOT_TRY,
+        Exit::StartFailed { .. } | Exit::ProbeFailed { .. } | Exit::Rebooted | Exit::Unknown { .. } => {
+            CANNOT_TRY
+        }
     }
 }
 

@@ -189,6 +189,7 @@ pub fn assignment(instance: &InstanceId, args: &[&str]) -> Assignment {
         stop_grace_ms: 1000,
         healthy_after_ms: 0,
         health_deadline_ms: 1000,
+        probes: None,
         container: None,
     };
     Assignment {

@@ -41,6 +41,9 @@ pub struct Targets {
     pub failing: u32,
     pub offline: u32,
     pub waiting: u32,
+    /// Of these, the ones that a fresh report shows ready, in whatever revision.
+    #[serde(default)]
+    pub ready: u32,
 }
 
 fn target(state: TargetState, reason: impl Into<String>) -> Target {
@@ -123,12 +126,22 @@ impl Core {
             _ if instance.healthy => target(TargetState::Steady, ""),
             InstanceState::Backoff { .. } | InstanceState::Failed => target(TargetState::Failing, exit()),
             InstanceState::Waiting { reason } => target(TargetState::Progressing, reason.clone()),
+            InstanceState::Running if let Some(why) = &instance.unready => {
+                target(TargetState::Progressing, format!("running, not ready: {why}"))
+            }
             InstanceState::Running => {
                 let after = Duration { ms: work.template.run.healthy_after_ms };
                 target(TargetState::Progressing, format!("running, healthy once it has run for {after}"))
             }
             state => target(TargetState::Progressing, state.name()),
         }
+    }
+
+    fn is_ready(&self, key: &WorkloadKey, id: &AgentId, slot: u32) -> bool {
+        let agent = self.world.agents.get(id).filter(|agent| self.world.is_fresh(agent));
+        let session = agent.and_then(|agent| agent.session.as_deref());
+        let seen = session.and_then(|session| session.seen.get(key));
+        seen.and_then(|seen| seen.instance(slot)).is_some_and(|instance| instance.ready)
     }
 
     pub(crate) fn targets(&self, key: &WorkloadKey, work: &Work) -> (Targets, Option<Target>) {
@@ -144,6 +157,7 @@ impl Core {
             for slot in &placed.record.slots {
                 let target = self.target(key, work, id, &placed.record, *slot);
                 sum.count(target.state);
+                sum.ready += u32::from(self.is_ready(key, id, *slot));
                 if rank(Some(&target)) > rank(worst.as_ref()) {
                     let reason = target.reason.map(|reason| format!("agent {id}: {reason}"));
                     worst = Some(Target { state: target.state, reason });

@@ -57,6 +57,7 @@ impl Template {
             stop_grace_ms: effective.stop_grace_ms,
             healthy_after_ms: effective.healthy_after_ms,
             health_deadline_ms: effective.health_deadline_ms,
+            probes: effective.probes,
             container: (runtime == Runtime::Oci).then(|| container(spec)),
         };
         let labels = run.env.values().flat_map(|text| env_labels(text)).map(str::to_string).collect();
@@ -86,6 +87,7 @@ impl Template {
             + json_len(&run.network.listen)
             + json_len(&run.mounts)
             + run.container.as_ref().map_or(0, json_len)
+            + run.probes.as_ref().map_or(0, json_len)
             + json_len(&self.key);
         Price {
             cpu_millis: run.limits.cpu_millis,
@@ -145,7 +147,8 @@ fn requires(run: &RunSpec) -> BTreeSet<String> {
         MountSource::Tmpfs { .. } => "tmpfs-mounts",
     });
     let devices = run.container.iter().filter(|c| !c.devices.is_empty()).map(|_| "devices");
-    mounts.chain([runtime]).chain(devices).map(str::to_string).collect()
+    let probes = run.probes.iter().map(|_| "probes");
+    mounts.chain([runtime]).chain(devices).chain(probes).map(str::to_string).collect()
 }
 
 fn json_len<T: serde::Serialize>(value: &T) -> usize {

@@ -138,6 +138,8 @@ impl Boards {
                 attempt: assignment.attempt,
                 state: InstanceState::Running,
                 ready: true,
+                unready: None,
+                probe_restarts: 0,
                 healthy: true,
                 since_ms: 1,
                 restarts: 0,

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 
 use clap::Args;
+use contract::quantity::Duration;
+use contract::status::ProbeKind;
 use hub_core::image::ImageRecord;
 use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView};
 use serde::Deserialize;
@@ -83,6 +85,7 @@ fn workload(d: &Describe) -> String {
         ("Network", network(e)),
         ("Ports", e.container.as_ref().map_or(String::new(), |c| listed(&c.ports))),
         ("Restarts", format!("{:?}; stop with {}, {} grace", e.restart_policy, e.stop_signal, e.stop_grace)),
+        ("Probes", probes(e)),
         ("Healthy", format!("after {}; falls back after {}", e.healthy_after, e.deadline)),
     ]);
     text += "\n";
@@ -126,6 +129,29 @@ fn network(e: &hub_core::view::EffectiveView) -> String {
         text += &format!("; may listen on {}", listed(&e.network.listen));
     }
     text
+}
+
+fn probes(e: &hub_core::view::EffectiveView) -> String {
+    let Some(probes) = &e.probes else { return String::new() };
+    let told = |which: ProbeKind| {
+        let probe = probes.get(which)?;
+        let time = |ms| Duration { ms };
+        let mut text = format!(
+            "{which}: {}, every {}, fails after {} without an answer in {}",
+            probe.ask,
+            time(probe.period_ms),
+            probe.failure_threshold,
+            time(probe.timeout_ms)
+        );
+        if probe.initial_delay_ms > 0 {
+            text += &format!(", first after {}", time(probe.initial_delay_ms));
+        }
+        if probe.success_threshold > 1 {
+            text += &format!(", well after {} answers", probe.success_threshold);
+        }
+        Some(text)
+    };
+    ProbeKind::ALL.into_iter().filter_map(told).collect::<Vec<_>>().join("\n              ")
 }
 
 fn recent(events: &[EventView]) -> String {

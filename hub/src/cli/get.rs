@@ -230,7 +230,7 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
 }
 
 fn workloads(items: &[WorkloadView], wide: bool) -> String {
-    let mut head = vec!["WORKLOAD", "IMAGE", "STEADY", "REVISION", "AGE"];
+    let mut head = vec!["WORKLOAD", "IMAGE", "STEADY", "READY", "REVISION", "AGE"];
     if wide {
         head.extend(["RUNTIME", "VERSION"]);
     }
@@ -248,6 +248,7 @@ fn workloads(items: &[WorkloadView], wide: bool) -> String {
             w.key.to_string(),
             w.image.clone(),
             paint(&steady, color),
+            format!("{}/{}", w.targets.ready, w.targets.total),
             w.revision.short(),
             ago(w.applied_wall_ms),
         ];
@@ -273,19 +274,27 @@ pub fn instances(items: &[InstanceView], wide: bool) -> String {
             i.agent.to_string(),
             state(&i.state),
             ready.to_string(),
-            i.restarts.to_string(),
+            restarts(i),
             age_or_dash(i.age_ms),
         ];
         if wide {
             row.extend([i.revision.short(), age_or_dash(i.report_age_ms)]);
         }
         let mut notes: Vec<String> = i.last_exit.iter().map(ToString::to_string).collect();
+        notes.extend(i.unready.as_ref().filter(|_| !i.ready).map(|why| format!("not ready: {why}")));
         notes.extend(i.waiting.clone());
         notes.extend(i.leaving.then(|| "leaving".to_string()));
         row.push(notes.join("; "));
         row
     });
     table(&head, &rows.collect::<Vec<_>>())
+}
+
+fn restarts(i: &InstanceView) -> String {
+    match i.probe_restarts {
+        0 => i.restarts.to_string(),
+        n => format!("{} ({n} by a probe)", i.restarts),
+    }
 }
 
 pub fn agents(items: &[AgentView], wide: bool) -> String {

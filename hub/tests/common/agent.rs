@@ -227,6 +227,8 @@ fn running(desired: &Desired) -> Workloads {
             attempt: assignment.attempt,
             state: InstanceState::Running,
             ready: true,
+            unready: None,
+            probe_restarts: 0,
             healthy: true,
             since_ms: 1,
             restarts: 0,

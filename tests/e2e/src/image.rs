@@ -5,8 +5,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const APPLETS: [&str; 12] =
-    ["sh", "echo", "cat", "sleep", "true", "tail", "touch", "ls", "id", "head", "yes", "hostname"];
+const APPLETS: [&str; 15] = [
+    "sh", "echo", "cat", "sleep", "true", "tail", "touch", "ls", "id", "head", "yes", "hostname", "httpd",
+    "mkdir", "rm",
+];
 
 /// The layout's directory; its entrypoint is `/bin/sh -c`. `salt` makes another image of it.
 pub fn busybox(dir: &Path, salt: &str) -> PathBuf {

@@ -79,7 +79,7 @@ fn a_wrong_manifest_is_answered_with_every_mistake_and_changes_nothing() {
 #[test]
 fn every_example_is_admitted() {
     let fleet = Fleet::start(1);
-    for image in ["hello", "sensor"] {
+    for image in ["hello", "sensor", "web"] {
         fleet.hub.push(image);
     }
     for image in ["nginx", "redis", "mosquitto", "postgres"] {

@@ -71,6 +71,11 @@ pub struct Process {
     pub conn: Option<ConnId>,
     woken_at: Option<Millis>,
     window: (Millis, u32),
+    pub born: Millis,
+    /// What its shell asks.
+    pub asked: BTreeMap<crate::probes::Key, crate::probes::Asked>,
+    /// What the life before was stopping for being ill.
+    pub condemned: BTreeSet<InstanceId>,
 }
 
 /// Effects of one agent in ten seconds; a fleet's board with a dozen instances needs a few hundred.
@@ -110,7 +115,7 @@ impl Board {
             online: false,
             contract_version: CONTRACT_VERSION,
             agent_version: "0.1.0".into(),
-            features: BTreeSet::from(["wasm".to_string()]),
+            features: BTreeSet::from(["wasm".to_string(), "probes".to_string()]),
             engines: vec![ENGINE.into()],
             arch: "x86_64".into(),
             labels: self.labels.clone(),
@@ -188,6 +193,9 @@ impl World {
         }
         let facts = self.boot_facts(b);
         let board = &mut self.boards[b];
+        let failed = |note: &RestartNote| note.probes.as_ref().is_some_and(|p| p.failed.is_some());
+        let condemned = board.notes.iter().filter(|(_, note)| failed(note));
+        let condemned = condemned.map(|(instance, _)| instance.clone()).collect();
         board.lives += 1;
         board.process = Some(Process {
             life: board.lives,
@@ -198,6 +206,9 @@ impl World {
             conn: None,
             woken_at: None,
             window: (0, 0),
+            born: self.now,
+            asked: BTreeMap::new(),
+            condemned,
         });
         self.trace(|| format!("a{b} agent starts, boots {} store {:?}", facts.boots, facts.store));
         self.agent_step(b, Event::Boot(Box::new(facts)));
@@ -451,6 +462,10 @@ impl World {
             Op::Start { instance, run, assignment } => self.start(b, life, id, instance, run, *assignment),
             Op::Stop { instance, run, grace_ms, .. } => self.stop(b, life, id, instance, run, grace_ms),
             Op::Remove { instance, run } => self.remove(b, life, id, instance, run),
+            Op::Probe { instance, run, which, asking } => {
+                self.ask(b, life, (instance, run, which), asking.map(|asking| *asking));
+                self.ends(b, life, id, 0, Outcome::Done);
+            }
             Op::NoteRestarts { instance, note } => {
                 match note {
                     Some(note) => drop(self.boards[b].notes.insert(instance, note)),

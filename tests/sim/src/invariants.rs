@@ -146,6 +146,17 @@ impl World {
         }
     }
 
+    pub fn should_run(&self, b: usize, instance: &InstanceId, run: &crate::runtime::Run) -> bool {
+        let fits = |revision, restarts: u64| {
+            run.assignment.revision == revision && run.assignment.restarts >= restarts
+        };
+        match self.wanted(b, instance) {
+            Wanted::Desired(a) => fits(a.revision, a.restarts),
+            Wanted::Good(a, good) => fits(good.revision, a.restarts),
+            Wanted::Unknown | Wanted::Nothing => false,
+        }
+    }
+
     pub fn check_start(&mut self, b: usize, instance: &InstanceId, started: &Assignment) {
         let revision = started.revision;
         let legal = match self.wanted(b, instance) {
@@ -174,6 +185,10 @@ impl World {
     pub fn check_stop(&mut self, b: usize, instance: &InstanceId, run: RunId) {
         let Some(reason) = self.no_reason_to_stop(b, instance, run) else { return };
         let text = format!("a{b}: {instance} run {run} is stopped: {reason}");
+        let entry = self.boards[b].runs.get(&(instance.clone(), run));
+        if let Some(name) = entry.and_then(|entry| self.stopped_while(entry)) {
+            return self.violate(name, text);
+        }
         let connected = self.boards[b].process.as_ref().is_some_and(|p| p.conn.is_some());
         let name = match connected {
             false => "p10_outage_deletes_replaces_restarts_nothing",
@@ -202,13 +217,16 @@ impl World {
         }
         let (ran, restarts) = (entry.assignment.revision, entry.assignment.restarts);
         let (revision, wanted, artifact) = match self.wanted(b, instance) {
+            // What stands in for the document is healed as well: it is started again from its own spec.
+            Wanted::Unknown if self.was_ill_enough(b, instance, entry) => return None,
             Wanted::Unknown => return Some("there is no verified document".into()),
             Wanted::Nothing => return None,
             Wanted::Desired(a) => (a.revision, a.restarts, Some(a.run.artifact.digest)),
             Wanted::Good(a, good) => (good.revision, a.restarts, Some(good.run.artifact.digest)),
         };
         if ran == revision && restarts >= wanted {
-            return Some("it is what should run".into());
+            let ill = self.was_ill_enough(b, instance, entry);
+            return (!ill).then(|| "it is what should run".into());
         }
         let here = artifact.is_none_or(|digest| board.artifacts.contains(&digest));
         (!here && ran != revision).then(|| {
@@ -453,8 +471,14 @@ impl World {
         let wrong =
             core.instances(now, &filter).into_iter().filter(|view| view.fresh).find(|view| {
                 match view.ready {
-                    true => !self.truth.ran_since(b, &view.instance, view.revision, since),
-                    false => !self.truth.was_down_since(b, &view.instance, since),
+                    true => {
+                        !self.truth.ran_since(b, &view.instance, view.revision, since)
+                            || self.was_unready_throughout(b, &view.instance, since)
+                    }
+                    false => {
+                        !self.has_probes(b, &view.instance)
+                            && !self.truth.was_down_since(b, &view.instance, since)
+                    }
                 }
             });
         self.demand(wrong.is_none(), "p5_no_stale_status_shown_fresh", || {

@@ -18,6 +18,7 @@ pub mod hub;
 mod invariants;
 pub mod mutant;
 pub mod plan;
+pub mod probes;
 pub mod rng;
 pub mod runtime;
 pub mod script;

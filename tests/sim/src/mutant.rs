@@ -37,6 +37,9 @@ mutants! {
     GoodsArtifactDeleted = "goods-artifact-deleted",
     OutageStopsWork = "outage-stops-work",
     EventsTakenTwice = "events-taken-twice",
+    LivenessFailuresLost = "liveness-failures-lost",
+    ReadinessToldAsLiveness = "readiness-told-as-liveness",
+    StartupToldWell = "startup-told-well",
 }
 
 impl std::str::FromStr for Mutant {

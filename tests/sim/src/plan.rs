@@ -50,6 +50,8 @@ pub struct Plan {
     pub bad_revisions: bool,
     /// After settling, a whole day in which nothing happens.
     pub idle_day: bool,
+    /// Workloads have probes, and illnesses that these see.
+    pub probes: bool,
 }
 
 impl Plan {
@@ -85,6 +87,7 @@ impl Plan {
             duplicates: rng.chance(150),
             bad_revisions: rng.chance(600),
             idle_day: seed.is_multiple_of(16),
+            probes: Rng::new(seed ^ 0x0b0e).chance(500),
         }
     }
 
@@ -106,6 +109,7 @@ impl Plan {
             duplicates: false,
             bad_revisions: false,
             idle_day: false,
+            probes: false,
         }
     }
 

@@ -10,6 +10,7 @@ use contract::time::Millis;
 use contract::{InstanceId, RunId};
 
 use crate::mutant::Mutant;
+use crate::probes::Illness;
 use crate::script::Act;
 use crate::truth::Candidate;
 use crate::world::{Ev, World};
@@ -43,6 +44,8 @@ pub struct Run {
     pub stop_asked: bool,
     /// Nobody told the agent that it came up.
     pub suspect: bool,
+    /// When its probes answer badly.
+    pub ills: Vec<Illness>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +97,13 @@ impl World {
             return self.ends(b, life, id, 5, Outcome::Refused("no such host path".into()));
         }
         let assignment = Arc::new(a);
-        let entry = Run { assignment, state: RunState::Starting, stop_asked: false, suspect: false };
+        let entry = Run {
+            assignment,
+            state: RunState::Starting,
+            stop_asked: false,
+            suspect: false,
+            ills: Vec::new(),
+        };
         self.boards[b].runs.insert((instance.clone(), run), entry);
         let wait = match behaviour {
             Behaviour::Slow => self.rng.range(2_000, 20_000),
@@ -124,6 +133,10 @@ impl World {
         entry.state = RunState::Running { since: now };
         entry.suspect = late;
         let assignment = entry.assignment.clone();
+        let ills = self.illnesses(&assignment);
+        if let Some(entry) = self.boards[b].runs.get_mut(&(instance.clone(), run)) {
+            entry.ills = ills;
+        }
         self.truth.up(b, &instance, assignment.revision, now);
         let behaviour = self.behaviour(&assignment);
         let end = match behaviour {

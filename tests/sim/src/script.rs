@@ -250,6 +250,8 @@ impl World {
             self.rng.index(SAFE)
         };
         let variant = self.rng.below(3);
+        let probes =
+            if self.plan.probes && self.probe_rng.chance(700) { self.probe_rng.below(16) } else { 0 };
         let mut workload = workload(n, artifact, variant);
         let spec = &mut workload.spec;
         if n % 2 == 1 {
@@ -264,6 +266,9 @@ impl World {
         }
         if self.rng.chance(200) {
             spec.env.insert("SITE".into(), EnvValue::Text("${agent.labels.site}".into()));
+        }
+        if probes > 0 {
+            crate::probes::give(spec, probes);
         }
         if artifact == 5 {
             let policies = [RestartPolicy::OnFailure, RestartPolicy::Never, RestartPolicy::Always];
@@ -439,7 +444,8 @@ impl World {
     // --- the end of it ---
 
     pub fn heal(&mut self) {
-        self.healed = true;
+        (self.healed, self.healed_at) = (true, self.now);
+        self.heal_all();
         self.trace(|| "HEAL".into());
         self.plan.heal();
         self.retire_twins();

@@ -45,6 +45,7 @@ impl World {
             let until = (self.now + 30 * SECOND).min(end);
             self.run_until(until);
             self.check_views();
+            self.check_probes();
         }
     }
 
@@ -236,6 +237,8 @@ impl World {
                         _ => return false,
                     };
                     let long = self.now - since > r.assignment.run.healthy_after_ms + 10 * SECOND;
+                    let probed = r.assignment.run.probes.is_some();
+                    sure &= !probed || self.now - since.max(self.healed_at) > 90 * SECOND;
                     r.assignment.revision == work.revision && long
                 });
                 let digest = work.image_digest;

@@ -1,15 +1,27 @@
 //! What holds where a manifest is silent. Admission, composing and `describe` all ask here.
 //! A default is never written into a spec: it is not part of the revision.
 
-use crate::run::{Container, MountSource, NetworkAllowance, ResourceLimits, RunDevice, RunMount};
-use crate::spec::{Mount, NetworkMode, Resources, RestartPolicy, WorkloadSpec};
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::run::{
+    Container, MountSource, NetworkAllowance, ProbeAsk, Probes, ResourceLimits, RunDevice, RunMount, RunProbe,
+};
+use crate::spec::{Mount, NetworkMode, Probe, Resources, RestartPolicy, WorkloadSpec};
 use crate::time::Millis;
 
 pub const STOP_SIGNAL: &str = "TERM";
 pub const STOP_GRACE_MS: Millis = 10_000;
 pub const DEVICE_ACCESS: &str = "rw";
 pub const HEALTHY_AFTER_MS: Millis = 3_000;
+/// On top of what probes may take until an instance can be ready at all.
 pub const HEALTH_DEADLINE_MS: Millis = 600_000;
+/// Those of Kubernetes.
+pub const PROBE_PERIOD_MS: Millis = 10_000;
+pub const PROBE_TIMEOUT_MS: Millis = 1_000;
+pub const PROBE_FAILURE_THRESHOLD: u32 = 3;
+pub const PROBE_SUCCESS_THRESHOLD: u32 = 1;
+pub const PROBE_PATH: &str = "/";
+pub const PROBE_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A spec with its defaults in.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +35,14 @@ pub struct EffectiveSpec {
     pub stop_grace_ms: Millis,
     pub healthy_after_ms: Millis,
     pub health_deadline_ms: Millis,
+    pub probes: Option<Box<Probes>>,
 }
 
 pub fn effective(spec: &WorkloadSpec) -> EffectiveSpec {
     let limits = limits(spec.resources.as_ref());
     let stop = spec.stop.as_ref();
     let rollout = spec.rollout.as_ref();
+    let probes = probes(spec);
     EffectiveSpec {
         limits,
         network: network(spec),
@@ -37,8 +51,52 @@ pub fn effective(spec: &WorkloadSpec) -> EffectiveSpec {
         stop_signal: stop.and_then(|s| s.signal.clone()).unwrap_or_else(|| STOP_SIGNAL.to_string()),
         stop_grace_ms: stop.and_then(|s| s.grace).map_or(STOP_GRACE_MS, |d| d.ms),
         healthy_after_ms: rollout.and_then(|r| r.healthy_after).map_or(HEALTHY_AFTER_MS, |d| d.ms),
-        health_deadline_ms: rollout.and_then(|r| r.deadline).map_or(HEALTH_DEADLINE_MS, |d| d.ms),
+        health_deadline_ms: rollout
+            .and_then(|r| r.deadline)
+            .map_or_else(|| HEALTH_DEADLINE_MS.saturating_add(unready_ms(spec)), |d| d.ms),
+        probes,
     }
+}
+
+/// How long an instance that is well may be not ready after its start: what its startup probe may take, or
+/// until its readiness probe is asked first.
+pub fn unready_ms(spec: &WorkloadSpec) -> Millis {
+    let of = |given: &Option<Probe>| given.as_ref().and_then(probe);
+    let startup = of(&spec.startup_probe).map_or(0, |probe| probe.budget_ms());
+    startup.max(of(&spec.readiness_probe).map_or(0, |probe| probe.initial_delay_ms))
+}
+
+/// None where there is no probe at all.
+pub fn probes(spec: &WorkloadSpec) -> Option<Box<Probes>> {
+    let of = |given: &Option<Probe>| given.as_ref().and_then(probe);
+    let probes = Probes {
+        startup: of(&spec.startup_probe),
+        liveness: of(&spec.liveness_probe),
+        readiness: of(&spec.readiness_probe),
+    };
+    (probes != Probes::default()).then(|| Box::new(probes))
+}
+
+/// None for one that asks nothing, which admission refuses.
+pub fn probe(given: &Probe) -> Option<RunProbe> {
+    let host = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok()).unwrap_or(PROBE_HOST);
+    let ask = if let Some(command) = &given.exec {
+        ProbeAsk::Exec { command: command.clone() }
+    } else if let Some(http) = &given.http_get {
+        let path = http.path.clone().unwrap_or_else(|| PROBE_PATH.to_string());
+        ProbeAsk::Http { host: host(&http.host), port: http.port, path, headers: http.headers.clone() }
+    } else {
+        let tcp = given.tcp.as_ref()?;
+        ProbeAsk::Tcp { host: host(&tcp.host), port: tcp.port }
+    };
+    Some(RunProbe {
+        ask,
+        initial_delay_ms: given.initial_delay.map_or(0, |d| d.ms),
+        period_ms: given.period.map_or(PROBE_PERIOD_MS, |d| d.ms),
+        timeout_ms: given.timeout.map_or(PROBE_TIMEOUT_MS, |d| d.ms),
+        success_threshold: given.success_threshold.unwrap_or(PROBE_SUCCESS_THRESHOLD),
+        failure_threshold: given.failure_threshold.unwrap_or(PROBE_FAILURE_THRESHOLD),
+    })
 }
 
 pub fn limits(resources: Option<&Resources>) -> ResourceLimits {

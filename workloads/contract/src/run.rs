@@ -5,12 +5,14 @@
 //! assignment's `requires`, and an agent without that feature marks the one workload `unsupported`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, RevisionId};
 use crate::id::{InstanceId, Name, WorkloadKey};
 use crate::spec::{NetworkMode, RestartPolicy, Runtime};
+use crate::status::ProbeKind;
 use crate::time::Millis;
 use crate::version::Attempt;
 
@@ -65,9 +67,94 @@ pub struct RunSpec {
     pub healthy_after_ms: Millis,
     /// A candidate not healthy by then is rejected, if there is a good revision to fall back to.
     pub health_deadline_ms: Millis,
+    /// How it is found well or ill. Needs the feature `probes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<Probes>>,
     /// What only a container has; always there for `oci`, never for `wasm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+}
+
+/// At least one of the three.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+pub struct Probes {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<RunProbe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<RunProbe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<RunProbe>,
+}
+
+impl Probes {
+    pub fn get(&self, which: ProbeKind) -> Option<&RunProbe> {
+        match which {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+pub struct RunProbe {
+    pub ask: ProbeAsk,
+    /// After the start of the run.
+    pub initial_delay_ms: Millis,
+    /// From one question to the next.
+    pub period_ms: Millis,
+    /// At most the period.
+    pub timeout_ms: Millis,
+    /// In a row; both at least 1.
+    pub success_threshold: u32,
+    pub failure_threshold: u32,
+}
+
+impl RunProbe {
+    /// How long its failures take at most until they count, from the start of the run.
+    pub fn budget_ms(&self) -> Millis {
+        self.initial_delay_ms
+            .saturating_add(self.period_ms.saturating_mul(u64::from(self.failure_threshold)))
+            .saturating_add(self.timeout_ms)
+    }
+}
+
+/// What is asked, and of whom. A host is an address, never a name: whether a workload is well must not
+/// depend on who answers names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeAsk {
+    /// Inside the container.
+    Exec {
+        command: Vec<String>,
+    },
+    Http {
+        host: IpAddr,
+        port: u16,
+        path: String,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
+    },
+    Tcp {
+        host: IpAddr,
+        port: u16,
+    },
+}
+
+/// For people: `GET http://127.0.0.1:8080/healthz`.
+impl std::fmt::Display for ProbeAsk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ProbeAsk::Exec { command } => write!(f, "exec {}", command.join(" ")),
+            ProbeAsk::Http { host, port, path, .. } => {
+                write!(f, "GET http://{}{path}", SocketAddr::new(*host, *port))
+            }
+            ProbeAsk::Tcp { host, port } => write!(f, "tcp {}", SocketAddr::new(*host, *port)),
+        }
+    }
 }
 
 /// What only a container has. Where it is silent, the image's own configuration holds: for `command` and

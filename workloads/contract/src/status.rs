@@ -46,14 +46,20 @@ pub struct InstanceStatus {
     pub revision: RevisionId,
     pub attempt: Attempt,
     pub state: InstanceState,
-    /// Running and, later, its readiness probe succeeds.
+    /// Running, and its probes, if it has any, say that it can do its work.
     pub ready: bool,
+    /// Running and not ready: which probe says so, and the last failure that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// Ready for the spec's `healthyAfter` without a break.
     pub healthy: bool,
     /// When it entered this state, on the agent's boottime clock.
     pub since_ms: Millis,
     /// Starts after the first, since the revision was assigned.
     pub restarts: u32,
+    /// How many ends of them were a probe's doing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub probe_restarts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +67,37 @@ pub struct InstanceStatus {
     /// How the run before this one ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Which question a probe answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "manifest", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum ProbeKind {
+    /// Has it come up? The others wait for it.
+    Startup,
+    /// Does it live? If not, it is started anew.
+    Liveness,
+    /// Can it do its work now?
+    Readiness,
+}
+
+impl ProbeKind {
+    pub const ALL: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
+}
+
+impl std::fmt::Display for ProbeKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ProbeKind::Startup => "startup probe",
+            ProbeKind::Liveness => "liveness probe",
+            ProbeKind::Readiness => "readiness probe",
+        })
+    }
 }
 
 /// Where an instance is in its life:
@@ -121,6 +158,8 @@ pub enum Exit {
     Signal { signal: i32 },
     /// The kernel killed it at its memory limit.
     OutOfMemory { limit_bytes: u64 },
+    /// A probe failed as often as it may: the agent stopped it.
+    ProbeFailed { probe: ProbeKind, message: String },
     /// It never ran: what could not be done, and why.
     StartFailed { message: String },
     /// The board lost power or rebooted under it.
@@ -144,6 +183,7 @@ impl std::fmt::Display for Exit {
             Exit::OutOfMemory { limit_bytes } => {
                 write!(f, "out of memory (limit {})", crate::quantity::Bytes(*limit_bytes))
             }
+            Exit::ProbeFailed { probe, message } => write!(f, "{probe} failed: {message}"),
             Exit::StartFailed { message } => write!(f, "could not start: {message}"),
             Exit::Rebooted => f.write_str("the board rebooted"),
             Exit::Unknown { evidence } => write!(f, "exit unknown: {evidence}"),

@@ -51,6 +51,18 @@ fn the_defaults_shown_are_the_defaults_taken() {
         Ok(contract::quantity::Cpu { millis: bare.limits.cpu_millis })
     );
     assert_eq!(shown("spec.stop.signal"), bare.stop_signal);
+    let ask = Some(contract::spec::TcpProbe::default());
+    let bare = contract::spec::Probe { tcp: ask, ..Default::default() };
+    let bare = contract::defaults::probe(&bare).unwrap();
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let of = |field: &str| format!("spec.{probe}.{field}");
+        assert_eq!(ms(&of("period")), bare.period_ms);
+        assert_eq!(ms(&of("timeout")), bare.timeout_ms);
+        assert_eq!(ms(&of("initialDelay")), bare.initial_delay_ms);
+        assert_eq!(shown(&of("failureThreshold")), bare.failure_threshold.to_string());
+        assert_eq!(shown(&of("successThreshold")), bare.success_threshold.to_string());
+    }
+    let bare = contract::defaults::effective(&Default::default());
     assert_eq!(shown("spec.restartPolicy"), format!("{:?}", bare.restart_policy));
     assert_eq!(shown("metadata.namespace"), contract::spec::default_namespace().as_str());
 }

@@ -73,6 +73,7 @@ fn assignment() -> Assignment {
             stop_grace_ms: 10_000,
             healthy_after_ms: 3_000,
             health_deadline_ms: 600_000,
+            probes: None,
             container: None,
         },
         requires: BTreeSet::from(["wasm".into()]),
@@ -111,6 +112,30 @@ fn container() -> Assignment {
     Assignment { run, requires: BTreeSet::from(["devices".into(), "oci".into()]), ..assignment() }
 }
 
+fn probed() -> Assignment {
+    let probe = |ask| RunProbe {
+        ask,
+        initial_delay_ms: 5_000,
+        period_ms: 10_000,
+        timeout_ms: 1_000,
+        success_threshold: 1,
+        failure_threshold: 3,
+    };
+    let host = "127.0.0.1".parse().unwrap();
+    let probes = Probes {
+        startup: Some(probe(ProbeAsk::Exec { command: vec!["ready".into(), "-q".into()] })),
+        liveness: Some(probe(ProbeAsk::Http {
+            host,
+            port: 8080,
+            path: "/healthz".into(),
+            headers: BTreeMap::from([("Host".into(), "press.local".into())]),
+        })),
+        readiness: Some(probe(ProbeAsk::Tcp { host: "::1".parse().unwrap(), port: 8080 })),
+    };
+    let run = RunSpec { probes: Some(Box::new(probes)), ..container().run };
+    Assignment { run, requires: BTreeSet::from(["oci".into(), "probes".into()]), ..assignment() }
+}
+
 /// One instance in each state, one exit of each kind.
 fn status() -> WorkloadStatus {
     let states = [
@@ -140,9 +165,11 @@ fn status() -> WorkloadStatus {
             attempt: Attempt(1),
             state,
             ready: true,
+            unready: None,
             healthy: false,
             since_ms: 1000,
             restarts: 2,
+            probe_restarts: 0,
             run,
             pid: run.map(|_| 4242),
             last_exit,
@@ -210,6 +237,11 @@ fn desired_keeps_its_shape() {
     golden("desired-head", &desired().head(), &[""]);
     golden("assignment", &assignment(), &["", "/run", "/run/network", "/run/mounts/0"]);
     golden("assignment-oci", &container(), &["", "/run", "/run/container", "/run/container/devices/0"]);
+    golden(
+        "assignment-probes",
+        &probed(),
+        &["/run/probes", "/run/probes/liveness", "/run/probes/liveness/ask/http"],
+    );
     let bare = Desired { assignments: BTreeMap::new(), ..desired() };
     golden("desired-empty", &bare, &[""]);
 }
@@ -233,6 +265,22 @@ fn observed_keeps_its_shape() {
     golden("observed-full", &observed(full), &["", "/epoch", "/applied", status_at, instance]);
     let gone = BTreeMap::from([(key(), None), ("plant/a".parse().unwrap(), Some(WorkloadStatus::default()))]);
     golden("observed-changes", &observed(ObservedBody::Changes { workloads: gone }), &["", "/body/changes"]);
+    let unready = InstanceStatus {
+        revision: revision(),
+        attempt: Attempt(1),
+        state: InstanceState::Running,
+        ready: false,
+        unready: Some("readiness probe: connection refused".into()),
+        healthy: false,
+        since_ms: 1000,
+        restarts: 2,
+        probe_restarts: 1,
+        run: None,
+        pid: None,
+        last_exit: Some(Exit::ProbeFailed { probe: ProbeKind::Liveness, message: "no answer in 1s".into() }),
+    };
+    let probed = WorkloadStatus { instances: BTreeMap::from([(0, unready)]), ..WorkloadStatus::default() };
+    golden("status-probes", &probed, &["/instances/0", "/instances/0/last_exit"]);
     let state = Observed::state_digest(&BTreeMap::from([(key(), status())]));
     let first = Observed {
         nonce: None,
@@ -319,6 +367,8 @@ fn events_keep_their_shape() {
     let events =
         Events { board: BoardId([1; 16]), epoch: epoch(), first_seq: 3 << 32 | 1, now_ms: 9000, events };
     golden("events", &events, &["", "/events/0", "/epoch"]);
+    let probes = [EventKind::ProbeFailed, EventKind::Ready].into_iter().enumerate().map(event).collect();
+    golden("events-probes", &Events { events: probes, ..events.clone() }, &["/events/0"]);
     assert_eq!(EventKind::Lost.priority(), EventPriority::High);
 }
 

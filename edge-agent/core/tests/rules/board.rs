@@ -8,7 +8,7 @@ use agent_core::api::*;
 use agent_core::{Core, CoreConfig};
 use contract::message::{Capacity, Desired, DesiredHead, FromAgent, ObservedBody, Presence};
 use contract::run::Assignment;
-use contract::status::{Exit, Workloads};
+use contract::status::{Exit, ProbeKind, Workloads};
 use contract::{Digest, Epoch, InstanceId, Now, RevisionId, RunId, WorkloadKey};
 
 use crate::hub;
@@ -43,6 +43,10 @@ pub struct Board {
     goods: BTreeSet<(WorkloadKey, RevisionId)>,
     /// Starts of these revisions end so, instead of running.
     pub fates: BTreeMap<RevisionId, Fate>,
+    /// What the shell asks.
+    pub asked: BTreeMap<(InstanceId, RunId, ProbeKind), Asking>,
+    /// Every question is answered well as soon as it is asked.
+    pub well: bool,
     pids: u32,
 }
 
@@ -93,6 +97,8 @@ impl Board {
             heads: Vec::new(),
             goods: BTreeSet::new(),
             fates: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            well: true,
             pids: 100,
         }
     }
@@ -142,6 +148,7 @@ impl Board {
         self.pending.clear();
         self.durable.clear();
         self.last_id = 0;
+        self.asked.clear();
         self.session = None;
         let facts = self.facts();
         self.event(Event::Boot(Box::new(facts)));
@@ -178,10 +185,10 @@ impl Board {
         assert!(wake.is_none_or(|at| at > self.now), "a wake at {wake:?} is not after {}", self.now);
     }
 
-    /// Effects that may be performed now: `after` when that is durable; Persists, notes and
-    /// what is published in order.
+    /// Effects that may be performed now: `after` when that is durable; Persists, notes, probes
+    /// and what is published in order.
     pub fn ready(&self) -> Vec<usize> {
-        let (mut persist, mut publish, mut note) = (false, false, false);
+        let (mut persist, mut publish, mut note, mut probe) = (false, false, false, false);
         let mut ready = Vec::new();
         for (n, effect) in self.pending.iter().enumerate() {
             let may = effect.after.is_none_or(|after| self.durable.contains(&after));
@@ -189,6 +196,7 @@ impl Board {
                 Op::Persist(_) => !std::mem::replace(&mut persist, true),
                 Op::Publish(_) => may && !std::mem::replace(&mut publish, true),
                 Op::NoteRestarts { .. } => !std::mem::replace(&mut note, true),
+                Op::Probe { .. } => !std::mem::replace(&mut probe, true),
                 _ => true,
             };
             if first && may {
@@ -221,6 +229,9 @@ impl Board {
         let effect = self.pending.remove(n).unwrap();
         let outcome = self.act(&effect);
         self.finish(effect.id, outcome);
+        if let (Op::Probe { instance, run, which, asking: Some(_) }, true) = (&effect.op, self.well) {
+            self.answer_all(|(i, r, w)| (i, r, w) == (instance, run, which));
+        }
     }
 
     pub fn finish(&mut self, id: EffectId, outcome: Outcome) {
@@ -271,6 +282,15 @@ impl Board {
             Op::Remove { instance, run } => {
                 let run = self.runs.remove(&(instance.clone(), *run));
                 assert!(run.is_none_or(|run| !run.live), "a live run was removed");
+                Outcome::Done
+            }
+            Op::Probe { instance, run, which, asking } => {
+                let key = (instance.clone(), *run, *which);
+                let was = match asking {
+                    Some(asking) => self.asked.insert(key, asking.as_ref().clone()),
+                    None => self.asked.remove(&key),
+                };
+                assert_eq!(was.is_some(), asking.is_none(), "{which} of {instance} is asked already, or not");
                 Outcome::Done
             }
             Op::NoteRestarts { instance, note } => {
@@ -423,6 +443,36 @@ impl Board {
         fake.live = false;
         fake.exit = Some(exit.clone());
         self.event(Event::Exited { instance: instance.clone(), run, exit });
+    }
+
+    /// As often as the threshold says, the rest is silence.
+    pub fn answer(&mut self, name: &str, slot: u32, which: ProbeKind, answer: Result<(), &str>) {
+        let id = hub::instance(name, slot);
+        let found = self.asked.iter().find(|((i, _, w), _)| *i == id && *w == which);
+        let ((_, run, _), asking) = found.unwrap_or_else(|| panic!("{which} of {id} is not asked"));
+        let (run, probe) = (*run, asking.probe.clone());
+        let times = if answer.is_ok() { probe.success_threshold } else { probe.failure_threshold };
+        for _ in 0..times {
+            self.answer_once(&id, run, which, answer);
+        }
+    }
+
+    pub fn answer_once(&mut self, id: &InstanceId, run: RunId, which: ProbeKind, answer: Result<(), &str>) {
+        let answer = answer.map_err(str::to_string);
+        self.event(Event::Probed { instance: id.clone(), run, which, answer });
+    }
+
+    pub fn answer_all(&mut self, of: impl Fn((&InstanceId, &RunId, &ProbeKind)) -> bool) {
+        let asked = self.asked.iter().filter(|((i, r, w), _)| of((i, r, w)));
+        let asked: Vec<_> =
+            asked.map(|(key, asking)| (key.clone(), asking.probe.success_threshold)).collect();
+        for ((id, run, which), times) in asked {
+            (0..times).for_each(|_| self.answer_once(&id, run, which, Ok(())));
+        }
+    }
+
+    pub fn is_asked(&self, name: &str, which: ProbeKind) -> bool {
+        self.asked.keys().any(|(i, _, w)| *i == hub::instance(name, 0) && *w == which)
     }
 
     /// When a sweep leaves the core everything is durable: nothing that the disk, the goods or a live

@@ -6,12 +6,12 @@ use agent_core::api::*;
 use contract::message::{Desired, Want};
 use contract::run::Assignment;
 use contract::spec::RestartPolicy;
-use contract::status::{Exit, InstanceState};
+use contract::status::{Exit, InstanceState, ProbeKind};
 use contract::{Attempt, InstanceId, RunId, Term};
 use proptest::prelude::*;
 
 use crate::board::{Board, FakeRun, Fate};
-use crate::hub;
+use crate::{hub, probes};
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -38,6 +38,7 @@ enum Act {
     Broker(bool),
     Network(bool),
     Fate(u8, u8),
+    Answer(u8, bool),
 }
 
 /// For each of three workloads: revision (0: absent), slots, restarts.
@@ -64,6 +65,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::Broker),
         1 => any::<bool>().prop_map(Act::Network),
         2 => (1u8..5, any::<u8>()).prop_map(|(n, how)| Act::Fate(n, how)),
+        12 => (any::<u8>(), any::<bool>()).prop_map(|(n, well)| Act::Answer(n, well)),
     ]
 }
 
@@ -81,6 +83,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 impl Story {
     fn new() -> Story {
         let mut board = Board::new();
+        board.well = false;
         board.boot();
         Story { board, generation: 0, document: None, nonce: 0, strays: 0 }
     }
@@ -125,7 +128,16 @@ impl Story {
             Act::Broker(up) => self.board.broker = *up,
             Act::Network(up) => self.board.network = *up,
             Act::Fate(n, how) => self.fate(*n, *how),
+            Act::Answer(n, well) => self.answer(*n, *well),
         }
+    }
+
+    /// Some question is answered; now and then one that nobody asks any more.
+    fn answer(&mut self, n: u8, well: bool) {
+        let asked: Vec<_> = self.board.asked.keys().cloned().collect();
+        let Some((id, run, which)) = asked.get(n as usize % asked.len().max(1)).cloned() else { return };
+        let which = if n > 250 { ProbeKind::Startup } else { which };
+        self.board.answer_once(&id, run, which, if well { Ok(()) } else { Err("refused") });
     }
 
     fn perform(&mut self, n: u8) {
@@ -138,8 +150,8 @@ impl Story {
     fn fail(&mut self, n: u8, how: u8) {
         let ready: Vec<usize> = self.board.ready();
         let Some(n) = ready.get(n as usize % ready.len().max(1)).copied() else { return };
-        // A store fault ends the process; that is `Crash`.
-        if matches!(self.board.pending[n].op, Op::Persist(_)) {
+        // A store fault ends the process; that is `Crash`. Asking cannot fail, answers can.
+        if matches!(self.board.pending[n].op, Op::Persist(_) | Op::Probe { .. }) {
             return;
         }
         let effect = self.board.pending.remove(n).unwrap();
@@ -260,6 +272,9 @@ impl Story {
             let mut assignment = hub::assignment(name, *revision, &slots);
             assignment.restarts = u64::from(*restarts);
             assignment.attempt = Attempt(1 + (self.generation / 4) as u32);
+            if *name == "b" {
+                assignment.run.probes = probes::some(*revision);
+            }
             if *name == "c" {
                 assignment.run.restart_policy = RestartPolicy::OnFailure;
             }
@@ -297,6 +312,8 @@ impl Story {
     /// The world is well again; everything must become as it should, and stay so.
     fn heal(&mut self) {
         self.board.fates.clear();
+        self.board.well = true;
+        self.board.answer_all(|_| true);
         self.board.network = true;
         self.board.broker = true;
         self.board.settle();

@@ -60,6 +60,7 @@ fn run_spec(n: u8) -> RunSpec {
         stop_grace_ms: 10_000,
         healthy_after_ms: 3000,
         health_deadline_ms: 600_000,
+        probes: None,
         container: None,
     }
 }

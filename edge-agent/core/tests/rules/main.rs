@@ -1,5 +1,5 @@
 //! Does the core keep its promises when a whole board is played around it? `board` is the board, `hub`
-//! speaks for the hub, `scenarios`, `life` and `talk` tell the field's stories, `chaos` random ones, `seam` is
+//! speaks for the hub, `scenarios`, `life`, `probes` and `talk` tell the field's stories, `chaos` random ones, `seam` is
 //! reconcile alone, `cost` prints figures.
 
 mod board;
@@ -7,6 +7,7 @@ mod chaos;
 mod cost;
 mod hub;
 mod life;
+mod probes;
 mod scenarios;
 mod seam;
 mod talk;

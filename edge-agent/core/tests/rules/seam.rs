@@ -25,7 +25,10 @@ fn run(revision: u8, restarts: u64, phase: Phase, spec: bool) -> Run {
         busy: None,
         pid: None,
         started_ms: 0,
+        ready_since_ms: Some(0),
         healthy: false,
+        proven: false,
+        health: None,
         retry: Retry::default(),
         found: true,
     }
@@ -38,11 +41,13 @@ fn note(revision: u8, not_before_ms: u64, finished: bool) -> RestartNote {
         generation: 0,
         started: true,
         restarts: 0,
+        by_probe: 0,
         streak: 0,
         counted: None,
         not_before_ms,
         finished: finished.then_some(Exit::Code { code: 0 }),
         last_exit: None,
+        probes: None,
     }
 }
 
@@ -100,7 +105,13 @@ fn view<'a>(targets: &'a Targets, observed: &'a Observed, verified: bool) -> Vie
         wanted: targets.get(key).map(wanted),
         slots,
     };
-    View { workloads: observed.iter().map(workload).collect(), verified, starts_free: 3, work_free: 100 }
+    View {
+        workloads: observed.iter().map(workload).collect(),
+        verified,
+        starts_free: 3,
+        work_free: 100,
+        heals_free: 1,
+    }
 }
 
 /// An ideal runtime: everything works at once.

@@ -128,6 +128,8 @@ impl Board {
                     attempt: assignment.attempt,
                     state: InstanceState::Running,
                     ready: true,
+                    unready: None,
+                    probe_restarts: 0,
                     healthy: true,
                     since_ms: 5,
                     restarts: 0,

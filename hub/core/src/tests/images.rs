@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use contract::Digest;
 use contract::run::ArtifactRef;
-use contract::spec::{DeviceMount, Network, Port, Runtime, Security, Stop, Workload};
+use contract::spec::{DeviceMount, Network, Port, Probe, Runtime, Security, Stop, TcpProbe, Workload};
 
 use super::bed::*;
 use super::board::*;
@@ -194,7 +194,16 @@ fn each_runtime_refuses_by_name_what_only_the_other_has() {
     wrong.spec.liveness_probe = Some(Default::default());
     let errors = refused(bed.apply(vec![wrong]));
     assert!(errors.contains("spec.security.privileged comes with a later version"), "{errors}");
-    assert!(errors.contains("spec.livenessProbe comes with a later version"), "{errors}");
+    assert!(errors.contains("spec.livenessProbe asks nothing"), "{errors}");
+    let mut wrong = every("w", "app:1");
+    wrong.spec.network = Some(Network { listen: vec![80], ..Network::default() });
+    let exec = Some(vec!["true".to_string()]);
+    wrong.spec.liveness_probe = Some(Probe { exec, ..Probe::default() });
+    wrong.spec.readiness_probe =
+        Some(Probe { tcp: Some(TcpProbe { port: 81, host: None }), ..Probe::default() });
+    let errors = refused(bed.apply(vec![wrong]));
+    assert!(errors.contains("spec.livenessProbe.exec is for containers (oci)"), "{errors}");
+    assert!(errors.contains("spec.readinessProbe.tcp.port is 81, where this workload may not"), "{errors}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! When is a workload steady, and what do its views say before?
 
 use contract::Attempt;
+use contract::spec::{Network, Probe, TcpProbe};
 use contract::status::{Exit, InstanceState, Rejected};
 
 use super::bed::*;
@@ -20,13 +21,13 @@ fn steady_means_a_fresh_report_of_the_new_revision() {
     bed.apply(vec![every("w", "app:1")]);
     assert_eq!(targets(&bed).progressing, 2);
     boards.iter_mut().for_each(|b| b.converse(&mut bed));
-    assert_eq!(targets(&bed), Targets { total: 2, steady: 2, ..Targets::default() });
+    assert_eq!(targets(&bed), Targets { total: 2, steady: 2, ready: 2, ..Targets::default() });
     // A new revision: the old one's health says nothing.
     bed.apply(vec![env(every("w", "app:1"), "A", "1")]);
     assert_eq!(targets(&bed).progressing, 2);
     boards[1].leave(&mut bed);
     boards[0].converse(&mut bed);
-    assert_eq!(targets(&bed), Targets { total: 2, steady: 1, offline: 1, ..Targets::default() });
+    assert_eq!(targets(&bed), Targets { total: 2, steady: 1, offline: 1, ready: 1, ..Targets::default() });
     let view = bed.core.workload(&key("ns/w")).unwrap();
     assert_eq!(view.message, "1 of 2 steady, 1 offline, will follow");
     assert!(!view.steady);
@@ -52,6 +53,52 @@ fn a_restart_is_steady_only_after_the_new_document_is_applied() {
     a.converse(&mut bed);
     assert_eq!(targets(&bed).steady, 1);
     assert_eq!(a.desired.unwrap().assignments[&key("ns/w")].restarts, 1);
+}
+
+#[test]
+fn what_runs_and_is_not_ready_says_why() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = fleet(&mut bed, &["a"]).remove(0);
+    bed.apply(vec![every("w", "app:1")]);
+    a.converse(&mut bed);
+    let instance = a.workloads.get_mut(&key("ns/w")).unwrap().instances.get_mut(&0).unwrap();
+    (instance.healthy, instance.ready, instance.probe_restarts) = (false, false, 2);
+    instance.unready = Some("readiness probe: connection refused".into());
+    a.full(&mut bed);
+    assert_eq!(targets(&bed), Targets { total: 1, progressing: 1, ..Targets::default() });
+    let message = bed.core.workload(&key("ns/w")).unwrap().message;
+    let why = "running, not ready: readiness probe: connection refused";
+    assert_eq!(message, format!("0 of 1 steady; agent a: {why}"));
+    let views = bed.core.instances(bed.at(), &Default::default());
+    assert_eq!((views[0].ready, views[0].probe_restarts), (false, 2));
+    assert_eq!(views[0].unready.as_deref(), Some("readiness probe: connection refused"));
+}
+
+#[test]
+fn probes_are_composed_and_required() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    let mut a = Board::new("a");
+    a.presence.features.insert("probes".into());
+    a.connect(&mut bed);
+    let mut probed = every("w", "app:1");
+    probed.spec.network = Some(Network { listen: vec![80], ..Network::default() });
+    let probe = Probe { tcp: Some(TcpProbe { port: 80, host: None }), ..Probe::default() };
+    probed.spec.startup_probe = Some(Probe { failure_threshold: Some(60), ..probe.clone() });
+    probed.spec.readiness_probe = Some(probe);
+    bed.apply(vec![probed]);
+    a.converse(&mut bed);
+    let assignment = &a.desired.as_ref().unwrap().assignments[&key("ns/w")];
+    assert!(assignment.requires.contains("probes"));
+    let probes = assignment.run.probes.as_deref().unwrap();
+    assert!(probes.liveness.is_none() && probes.readiness.is_some());
+    assert_eq!(probes.startup.as_ref().unwrap().budget_ms(), 601_000);
+    assert_eq!(
+        assignment.run.health_deadline_ms,
+        600_000 + 601_000,
+        "a slow start has its time, and then all of it"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! and why, and what happened lately.
 
 use contract::quantity::{Bytes, Cpu, Duration};
-use contract::run::{Container, NetworkAllowance, RunSpec};
+use contract::run::{Container, NetworkAllowance, Probes, RunSpec};
 use contract::spec::RestartPolicy;
 use contract::time::Now;
 use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey};
@@ -43,6 +43,8 @@ pub struct EffectiveView {
     pub stop_grace: Duration,
     pub healthy_after: Duration,
     pub deadline: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<Probes>>,
     /// Of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -134,6 +136,7 @@ impl EffectiveView {
             stop_grace: Duration { ms: run.stop_grace_ms },
             healthy_after: Duration { ms: run.healthy_after_ms },
             deadline: Duration { ms: run.health_deadline_ms },
+            probes: run.probes.clone(),
             container: run.container.clone(),
         }
     }

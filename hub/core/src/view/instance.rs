@@ -27,6 +27,9 @@ pub struct InstanceView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_known: Option<String>,
     pub ready: bool,
+    /// Why it is not ready though it runs: which probe says so, and its last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     pub healthy: bool,
     /// Under a fresh report: everything here is so now.
     pub fresh: bool,
@@ -37,6 +40,9 @@ pub struct InstanceView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report_age_ms: Option<Millis>,
     pub restarts: u32,
+    /// How many of them were a probe's doing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub probe_restarts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
     /// What it waits for.
@@ -45,6 +51,10 @@ pub struct InstanceView {
     /// Not assigned any more: its agent is about to stop it, or has not heard so yet.
     #[serde(default)]
     pub leaving: bool,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// All parts must hold.
@@ -150,11 +160,13 @@ fn blank(instance: InstanceId, agent: &AgentId, revision: RevisionId, attempt: A
         state: unknown(""),
         last_known: None,
         ready: false,
+        unready: None,
         healthy: false,
         fresh: false,
         age_ms: None,
         report_age_ms: None,
         restarts: 0,
+        probe_restarts: 0,
         last_exit: None,
         waiting: None,
         leaving: false,
@@ -175,7 +187,8 @@ impl InstanceView {
         self.last_known = (!fresh).then(|| name.to_string());
         (self.revision, self.attempt) = (status.revision, status.attempt);
         (self.ready, self.healthy) = (fresh && status.ready, fresh && status.healthy);
-        self.restarts = status.restarts;
+        (self.restarts, self.probe_restarts) = (status.restarts, status.probe_restarts);
+        self.unready.clone_from(&status.unready);
         self.last_exit = status.last_exit.clone();
         self.age_ms = session
             .clock

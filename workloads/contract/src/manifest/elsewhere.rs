@@ -71,7 +71,7 @@ const KINDS: [(&str, &str); 13] = [
 ];
 
 /// (parent, field, ours, answer); the parent `*` is anywhere.
-const FIELDS: [(&str, &str, &str, &str); 101] = [
+const FIELDS: [(&str, &str, &str, &str); 114] = [
     ("", "job", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "group", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "services", "spec", "write one document of kind: Workload for each service"),
@@ -193,7 +193,20 @@ const FIELDS: [(&str, &str, &str, &str); 101] = [
     ("*", "timeoutSeconds", "timeout", "write timeout: 1s"),
     ("*", "interval", "period", "write period: 10s"),
     ("*", "tcpSocket", "tcp", "write tcp: {port: 8080}"),
+    ("*", "tcp_socket", "tcp", "write tcp: {port: 8080}"),
+    ("*", "httpHeaders", "headers", "write headers: {Host: shop.example}"),
+    ("*", "grpc", "tcp", "write tcp: {port: 8080}, or exec: [a client of it]"),
+    ("*", "retries", "failureThreshold", "write failureThreshold: 3"),
+    ("*", "start_period", "initialDelay", "write initialDelay: 5s, or a startupProbe"),
+    ("*", "startPeriod", "initialDelay", "write initialDelay: 5s, or a startupProbe"),
+    ("*", "start_interval", "startupProbe", "write a startupProbe with a period of its own"),
+    ("*", "test", "exec", "write exec: [program, argument]"),
+    ("spec.livenessProbe", "command", "exec", "write exec: [program, argument]"),
+    ("spec.readinessProbe", "command", "exec", "write exec: [program, argument]"),
+    ("spec.startupProbe", "command", "exec", "write exec: [program, argument]"),
     ("*", "healthcheck", "livenessProbe", "write livenessProbe: {exec: [program, argument]}"),
+    ("*", "health_check", "livenessProbe", "write livenessProbe: {httpGet: {port: 8080, path: /healthz}}"),
+    ("*", "check", "livenessProbe", "write livenessProbe: {httpGet: {port: 8080, path: /healthz}}"),
     ("*", "terminationGracePeriodSeconds", "stop.grace", "write stop: {grace: 30s}"),
     ("*", "stop_grace_period", "stop.grace", "write stop: {grace: 30s}"),
     ("*", "stop_signal", "stop.signal", "write stop: {signal: TERM}"),
@@ -210,7 +223,10 @@ const FIELDS: [(&str, &str, &str, &str); 101] = [
     ("*", "securityContext", "security", "write security: {user: \"101:101\", readOnlyRoot: true}"),
 ];
 
-const LISTS: [(&str, &str); 4] = [
+const LISTS: [(&str, &str); 7] = [
+    ("spec.livenessProbe.httpGet.headers", "write a map, Name: value, not a list"),
+    ("spec.readinessProbe.httpGet.headers", "write a map, Name: value, not a list"),
+    ("spec.startupProbe.httpGet.headers", "write a map, Name: value, not a list"),
     ("spec.env", "write a map, NAME: value, not a list"),
     ("metadata.labels", "write a map, key: value, not a list"),
     ("metadata.annotations", "write a map, key: value, not a list"),
@@ -226,7 +242,10 @@ const MAPS: [(&str, &str); 6] = [
     ("spec.mounts.secret", "write its name alone: secret: <name>"),
 ];
 
-const SCALARS: [(&str, &str); 6] = [
+const SCALARS: [(&str, &str); 9] = [
+    ("spec.livenessProbe.exec", "write a list: exec: [program, argument]"),
+    ("spec.readinessProbe.exec", "write a list: exec: [program, argument]"),
+    ("spec.startupProbe.exec", "write a list: exec: [program, argument]"),
     ("spec.args", "write a list: args: [a, b]"),
     ("spec.command", "write a list: command: [program, argument]"),
     ("spec.mounts", "write {volume: data, path: /data}"),

@@ -135,11 +135,30 @@ fn add_defaults(schema: &mut Value) {
         ("/spec/network/mode", "none".to_string()),
     ];
     for (path, default) in defaults {
-        let pointer = path.replace('/', "/properties/");
-        let field = schema.pointer_mut(&pointer).expect("a default belongs to a field");
-        let integer = field["type"] == "integer";
-        field["default"] = if integer { json!(limits.pids) } else { json!(default) };
+        add_default(schema, path, &default);
     }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        for (field, default) in [
+            ("initialDelay", time(0)),
+            ("period", time(defaults::PROBE_PERIOD_MS)),
+            ("timeout", time(defaults::PROBE_TIMEOUT_MS)),
+            ("successThreshold", defaults::PROBE_SUCCESS_THRESHOLD.to_string()),
+            ("failureThreshold", defaults::PROBE_FAILURE_THRESHOLD.to_string()),
+            ("httpGet/path", defaults::PROBE_PATH.to_string()),
+            ("httpGet/host", defaults::PROBE_HOST.to_string()),
+            ("httpGet/scheme", "HTTP".to_string()),
+            ("tcp/host", defaults::PROBE_HOST.to_string()),
+        ] {
+            add_default(schema, &format!("/spec/{probe}/{field}"), &default);
+        }
+    }
+}
+
+fn add_default(schema: &mut Value, path: &str, default: &str) {
+    let pointer = path.replace('/', "/properties/");
+    let field = schema.pointer_mut(&pointer).expect("a default belongs to a field");
+    let number = (field["type"] == "integer").then(|| default.parse::<u32>().ok()).flatten();
+    field["default"] = number.map_or_else(|| json!(default), |n| json!(n));
 }
 
 /// Schemas of the types that travel as text; `format` names the type to the reader.

@@ -54,6 +54,10 @@ pub enum EventKind {
     StoreSetAside,
     DiskFull,
     Duplicate,
+    /// A probe failed as often as it may: the instance is started anew, or not ready.
+    ProbeFailed,
+    /// An instance that was not ready is.
+    Ready,
     /// `text` says how many events were dropped.
     Lost,
 }
@@ -69,7 +73,7 @@ impl EventKind {
     pub fn priority(self) -> EventPriority {
         use EventKind::*;
         match self {
-            Started | Stopped | Adopted | BackingOff | Exited => EventPriority::Low,
+            Started | Stopped | Adopted | BackingOff | Exited | ProbeFailed | Ready => EventPriority::Low,
             _ => EventPriority::High,
         }
     }

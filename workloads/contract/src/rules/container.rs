@@ -7,7 +7,9 @@ use super::mounts::check_path;
 use super::{Finding, Findings};
 use crate::field::{self, shown};
 use crate::label;
-use crate::spec::{Capabilities, DeviceMount, NetworkMode, Port, Runtime, Security, WorkloadSpec};
+use crate::spec::{
+    Capabilities, DeviceMount, Network, NetworkMode, Port, Probe, Runtime, Security, WorkloadSpec,
+};
 
 pub(super) fn check(spec: &WorkloadSpec, found: &mut Findings) {
     if let Some(Err(reason)) = spec.workdir.as_deref().map(check_path) {
@@ -43,6 +45,9 @@ pub fn fits(spec: &WorkloadSpec, runtime: Runtime) -> Vec<Finding> {
                 let reason = "is for containers (oci), and this is WebAssembly: leave it out";
                 found.add(field::key("spec", name), reason);
             }
+            for (name, probe) in spec.probes() {
+                wasm_probe(probe, &field::key("spec", name), network, &mut found);
+            }
             if !spec.ports.is_empty() {
                 let reason =
                     "is for containers (oci), and this is WebAssembly: write network: {listen: [8080]}";
@@ -61,6 +66,24 @@ pub fn fits(spec: &WorkloadSpec, runtime: Runtime) -> Vec<Finding> {
         }
     }
     found.0
+}
+
+/// There is no second program in a WebAssembly workload, and it listens where it may and nowhere else.
+fn wasm_probe(probe: &Probe, at: &str, network: Option<&Network>, found: &mut Findings) {
+    if probe.exec.is_some() {
+        let reason = "is for containers (oci), and this is WebAssembly: ask with httpGet or tcp on a port that it listens on";
+        found.add(field::key(at, "exec"), reason);
+    }
+    let Some(network) = network else { return };
+    let ports = [
+        ("httpGet", probe.http_get.as_ref().map(|get| get.port)),
+        ("tcp", probe.tcp.as_ref().map(|tcp| tcp.port)),
+    ];
+    for (name, port) in ports {
+        let Some(port) = port.filter(|port| *port > 0 && !network.listen.contains(port)) else { continue };
+        let reason = format!("is {port}, where this workload may not listen: add it to network.listen");
+        found.add(field::key(&field::key(at, name), "port"), reason);
+    }
 }
 
 fn ports(ports: &[Port], mode: Option<NetworkMode>, found: &mut Findings) {
@@ -218,7 +241,7 @@ fn check_capability(name: &str, drop: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Network;
+    use crate::spec::{HttpGet, TcpProbe};
 
     fn findings(spec: &WorkloadSpec) -> Vec<String> {
         let mut found = Findings::default();
@@ -319,10 +342,25 @@ mod tests {
             security: Some(Security::default()),
             devices: vec![DeviceMount { path: "/dev/x".into(), inside: None, access: None }],
             network,
+            liveness_probe: Some(Probe { exec: Some(vec!["true".into()]), ..Probe::default() }),
+            readiness_probe: Some(Probe {
+                http_get: Some(HttpGet { port: 81, ..HttpGet::default() }),
+                ..Probe::default()
+            }),
+            startup_probe: Some(Probe { tcp: Some(TcpProbe { port: 80, host: None }), ..Probe::default() }),
             ..WorkloadSpec::default()
         };
         let paths = |runtime| fits(&spec, runtime).into_iter().map(|f| f.path).collect::<Vec<_>>();
-        let wasm = ["command", "workdir", "hostname", "devices", "security", "ports"];
+        let wasm = [
+            "command",
+            "workdir",
+            "hostname",
+            "devices",
+            "security",
+            "livenessProbe.exec",
+            "readinessProbe.httpGet.port",
+            "ports",
+        ];
         assert_eq!(paths(Runtime::Wasm), wasm.map(|name| format!("spec.{name}")));
         assert_eq!(paths(Runtime::Oci), ["spec.network.connect", "spec.network.listen"]);
         assert!(fits(&WorkloadSpec::default(), Runtime::Oci).is_empty());

@@ -4,6 +4,7 @@
 mod container;
 mod mounts;
 mod not_yet;
+mod probes;
 mod texts;
 
 pub use container::fits;
@@ -14,7 +15,7 @@ use crate::field;
 use crate::limits::REPLICAS_MAX;
 use crate::quantity::{Bytes, Cpu, Duration};
 use crate::run::ResourceLimits;
-use crate::spec::{Expression, Operator, Resources, Rollout, Selector, Stop, Workload, WorkloadSpec};
+use crate::spec::{Expression, Operator, Resources, Selector, Stop, Workload, WorkloadSpec};
 
 /// One thing that is wrong: where (`spec.mounts[2].path`), and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,8 @@ pub fn check(workload: &Workload) -> Vec<Finding> {
     if let Some(stop) = &spec.stop {
         check_stop(stop, &mut found);
     }
-    check_rollout(spec.rollout.as_ref(), &mut found);
+    check_rollout(spec, &mut found);
+    probes::check(spec, &mut found);
     found.0
 }
 
@@ -146,25 +148,32 @@ fn check_stop(stop: &Stop, found: &mut Findings) {
     span(stop.grace, STOP_GRACE_MS_MAX, "spec.stop.grace", found);
 }
 
-fn check_rollout(rollout: Option<&Rollout>, found: &mut Findings) {
-    let Some(rollout) = rollout else { return };
-    span(rollout.healthy_after, ROLLOUT_MS_MAX, "spec.rollout.healthyAfter", found);
-    span(rollout.deadline, ROLLOUT_MS_MAX, "spec.rollout.deadline", found);
-    let after = rollout.healthy_after.map_or(crate::defaults::HEALTHY_AFTER_MS, |d| d.ms);
-    let deadline = rollout.deadline.map_or(crate::defaults::HEALTH_DEADLINE_MS, |d| d.ms);
-    if deadline > 0 && after >= deadline && after <= ROLLOUT_MS_MAX {
-        let (after, deadline) = (Duration { ms: after }, Duration { ms: deadline });
-        let path = if rollout.deadline.is_some() { "deadline" } else { "healthyAfter" };
-        found.add(
-            field::key("spec.rollout", path),
-            format!(
-                "no instance could be healthy in time: healthyAfter is {after}, deadline {deadline}; make deadline the longer one"
-            ),
-        );
+fn check_rollout(spec: &WorkloadSpec, found: &mut Findings) {
+    let given = spec.rollout.clone().unwrap_or_default();
+    span(given.healthy_after, ROLLOUT_MS_MAX, "spec.rollout.healthyAfter", found);
+    span(given.deadline, ROLLOUT_MS_MAX, "spec.rollout.deadline", found);
+    let unready = crate::defaults::unready_ms(spec);
+    let after = given.healthy_after.map_or(crate::defaults::HEALTHY_AFTER_MS, |d| d.ms);
+    let deadline = crate::defaults::effective(spec).health_deadline_ms;
+    if deadline == 0 || after > ROLLOUT_MS_MAX || after.saturating_add(unready) < deadline {
+        return;
     }
+    let (after, deadline, unready) =
+        (Duration { ms: after }, Duration { ms: deadline }, Duration { ms: unready });
+    let probes = match unready.ms {
+        0 => String::new(),
+        _ => format!("its probes may take {unready} until it is ready, "),
+    };
+    let path = if given.deadline.is_some() { "deadline" } else { "healthyAfter" };
+    found.add(
+        field::key("spec.rollout", path),
+        format!(
+            "no instance could be healthy in time: {probes}healthyAfter is {after}, deadline {deadline}; make deadline the longer one"
+        ),
+    );
 }
 
-fn span(duration: Option<Duration>, max_ms: u64, path: &str, found: &mut Findings) {
+pub(crate) fn span(duration: Option<Duration>, max_ms: u64, path: &str, found: &mut Findings) {
     match duration {
         Some(Duration { ms: 0 }) => found.add(path, "is 0: give some time, like 1s"),
         Some(given) if given.ms > max_ms => {

@@ -3,7 +3,7 @@
 
 use super::{Finding, Findings};
 use crate::field;
-use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Workload, WorkloadSpec};
+use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Scheme, Workload, WorkloadSpec};
 
 /// Every use of a feature that comes with a later version.
 pub fn not_yet(workload: &Workload) -> Vec<Finding> {
@@ -35,15 +35,18 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
         }
     }
     rollout(spec.rollout.as_ref(), &mut found);
+    for (name, probe) in spec.probes() {
+        let https = probe.http_get.as_ref().is_some_and(|get| get.scheme == Some(Scheme::Https));
+        if https {
+            later(&mut found, format!("spec.{name}.httpGet.scheme"), "HTTPS ");
+        }
+    }
     found.0
 }
 
 /// Fields of the spec that are refused as a whole, in the order of the spec.
 fn whole_fields(spec: &WorkloadSpec, found: &mut Findings) {
     let fields = [
-        ("livenessProbe", spec.liveness_probe.is_some()),
-        ("startupProbe", spec.startup_probe.is_some()),
-        ("readinessProbe", spec.readiness_probe.is_some()),
         ("disconnect", spec.disconnect.is_some()),
         ("exclusive", spec.exclusive),
         ("schedule", spec.schedule.is_some()),

@@ -8,6 +8,7 @@ mod bounds;
 mod env;
 mod life;
 mod place;
+mod probe;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use bounds::*;
 pub use env::*;
 pub use life::*;
 pub use place::*;
+pub use probe::*;
 pub use rollout::*;
 
 /// A workload: what runs, where, how many of it, and within which limits.
@@ -127,13 +129,13 @@ pub struct WorkloadSpec {
     /// How to stop it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
-    /// Restarts the instance when it fails.
+    /// Whether it lives: when this fails, the instance is stopped and started anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub liveness_probe: Option<Probe>,
-    /// Holds the other probes back until it succeeds.
+    /// Whether it has come up: the other probes wait for it. When this fails, the instance is started anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_probe: Option<Probe>,
-    /// Makes the instance not ready while it fails.
+    /// Whether it can do its work now: while this fails it is not ready, and it is left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<Probe>,
     /// How a new revision reaches the fleet.
@@ -167,6 +169,16 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl WorkloadSpec {
+    /// Those that are given, by the name of their field.
+    pub fn probes(&self) -> impl Iterator<Item = (&'static str, &Probe)> {
+        let fields = [
+            ("livenessProbe", &self.liveness_probe),
+            ("startupProbe", &self.startup_probe),
+            ("readinessProbe", &self.readiness_probe),
+        ];
+        fields.into_iter().filter_map(|(name, probe)| Some((name, probe.as_ref()?)))
+    }
+
     /// The canonical form: JSON with sorted keys and no spaces, absent fields absent.
     pub fn canonical(&self) -> String {
         let mut text = String::new();

@@ -162,13 +162,16 @@ fn network() -> impl Strategy<Value = Network> {
 }
 
 fn probe() -> impl Strategy<Value = Probe> {
-    let http = (any::<u16>(), of(text())).prop_map(|(port, path)| HttpGet { port, path });
+    let scheme = prop::sample::select(vec![Scheme::Http, Scheme::Https]);
+    let http = (any::<u16>(), of(text()), of(text()), of(scheme), map())
+        .prop_map(|(port, path, host, scheme, headers)| HttpGet { port, path, host, scheme, headers });
+    let tcp = (any::<u16>(), of(text())).prop_map(|(port, host)| TcpProbe { port, host });
     let times = (of(duration()), of(duration()), of(duration()));
-    (of(texts()), of(http), of(any::<u16>()), times, of(any::<u32>())).prop_map(
+    (of(texts()), of(http), of(tcp), times, of(any::<u32>())).prop_map(
         |(exec, http_get, tcp, (initial_delay, period, timeout), n)| Probe {
             exec,
             http_get,
-            tcp: tcp.map(|port| TcpProbe { port }),
+            tcp,
             initial_delay,
             period,
             timeout,
