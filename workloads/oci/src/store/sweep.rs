@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::time::Duration;
 
 use contract::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -68,6 +69,29 @@ impl Store {
             if idle && !closure.missing.contains_key(&digest) {
                 fs::remove_file(&path).map_err(io_at(&path))?;
                 swept.bytes += bytes;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// For a store that only holds what is under way: deletes what nobody has touched for so long, whole or
+    /// not, unless somebody is writing it.
+    pub fn clear(&self, untouched: Duration) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        for dir in [self.blobs(), self.partials()] {
+            for (digest, bytes) in self.list(&dir)? {
+                let path = dir.join(digest.hex());
+                let age =
+                    fs::metadata(&path).and_then(|m| m.modified()).map(|at| at.elapsed().unwrap_or_default());
+                let idle = || {
+                    File::open(&path)
+                        .is_ok_and(|f| flock(f, FlockOperation::NonBlockingLockExclusive).is_ok())
+                };
+                if age.is_ok_and(|age| age >= untouched) && idle() {
+                    fs::remove_file(&path).map_err(io_at(&path))?;
+                    swept.blobs += 1;
+                    swept.bytes += bytes;
+                }
             }
         }
         Ok(swept)
