@@ -7,5 +7,6 @@ pub mod cli;
 pub mod compile;
 pub mod data;
 pub mod failpoint;
+pub mod fetch;
 pub mod serve;
 pub mod store;

@@ -3,27 +3,14 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
 
-use common::agent::{FakeAgent, Logs};
 use common::image::{self, Layout, images, layer};
+use common::look::{blobs, board, cli, leftovers};
 use common::{Client, TestHub, manifest, wait};
 use contract::Digest;
 use contract::spec::Runtime;
-use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
-
-fn blobs(hub: &TestHub) -> BTreeSet<String> {
-    let list = std::fs::read_dir(hub.dir.join("artifacts/sha256")).unwrap();
-    list.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-fn leftovers(hub: &TestHub) -> usize {
-    std::fs::read_dir(hub.dir.join("artifacts/tmp")).unwrap().count()
-}
 
 #[track_caller]
 fn push(client: &Client, tag: &str, body: &[u8]) -> Value {
@@ -32,18 +19,6 @@ fn push(client: &Client, tag: &str, body: &[u8]) -> Value {
 
 fn platforms(pushed: &Value) -> Vec<&str> {
     pushed["platforms"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect()
-}
-
-/// An operator's command against this hub.
-fn cli(hub: &TestHub, args: &[&str]) -> (String, String, Option<i32>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hub"))
-        .args(args)
-        .env("SKERRY_HUB", &hub.client.url)
-        .env("SKERRY_TOKEN_FILE", hub.dir.join("token"))
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr), output.status.code())
 }
 
 #[test]
@@ -206,26 +181,6 @@ fn what_is_wrong_with_an_image_is_named_and_nothing_of_it_stays() {
     hub.stop();
 }
 
-fn pinned(dir: &Path) -> VerifyingKey {
-    let line = std::fs::read_to_string(dir.join("hub.pub")).unwrap();
-    let hex = line.trim().strip_prefix("ed25519:").unwrap();
-    let digest: Digest = format!("sha256:{hex}").parse().unwrap();
-    VerifyingKey::from_bytes(digest.as_bytes()).unwrap()
-}
-
-/// A board comes with these features, and is fresh.
-fn board(hub: &TestHub, features: &[&str], arch: &str) -> FakeAgent {
-    let key = pinned(&hub.dir);
-    let agent = FakeAgent::start_as(&hub.runtime, &hub.broker, "press-1", key, Logs::Hang, features, arch);
-    wait("a fresh agent", || {
-        let view = hub.client.get("/v1/agents/press-1").json();
-        let has: BTreeSet<&str> = view["features"].as_array()?.iter().filter_map(Value::as_str).collect();
-        (view["state"] == "online" && view["fresh"] == true && has == features.iter().copied().collect())
-            .then_some(())
-    });
-    agent
-}
-
 #[test]
 fn a_board_gets_the_image_for_its_platform_and_one_that_runs_none_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -233,7 +188,7 @@ fn a_board_gets_the_image_for_its_platform_and_one_that_runs_none_is_named() {
     let client = &hub.client;
     let (layout, root) = images(&["linux/amd64", "linux/arm/v6", "linux/arm64"]);
     push(client, "web:1", &layout.tar());
-    let agent = board(&hub, &["wasm"], "arm");
+    let agent = board(&hub, "press-1", &["wasm"], "arm");
     let text = manifest("a", "web:1", "  runtime: oci\n  everyAgent: true\n  ports: [{port: 8080}]\n");
     let applied = client.post("/v1/apply", &text).ok().json();
     let warning = "default/a: does not run on agents without the feature 'oci': press-1";
@@ -243,7 +198,7 @@ fn a_board_gets_the_image_for_its_platform_and_one_that_runs_none_is_named() {
     assert!(shown.contains("Ports         8080"), "{shown}");
     drop(agent);
 
-    let agent = board(&hub, &["oci", "wasm"], "arm");
+    let agent = board(&hub, "press-1", &["oci", "wasm"], "arm");
     let key = "default/a".parse().unwrap();
     let assignment =
         wait("the document", || agent.seen.lock().unwrap().desired.clone()?.assignments.remove(&key));

@@ -3,18 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::image::ImageRef;
 use contract::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
 use contract::platform::Platform;
 use contract::spec::Workload;
-use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey, rules};
+use contract::{AgentId, RevisionId, Version, WorkloadKey, rules};
 
 use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
+use crate::artifact::ARTIFACTS_MAX;
 use crate::charge::Charge;
 use crate::labels;
 use crate::place::Lack;
 use crate::record::{ArtifactRecord, WorkloadRecord};
 use crate::reserve;
+use crate::resolve::Images;
 use crate::revision::{changed, created};
 use crate::template::Template;
 use crate::world::{Agent, World};
@@ -26,6 +27,8 @@ pub struct Admitted {
     pub warnings: Vec<String>,
     /// The records that change; `None` deletes. Versions and times are filled in at the commit.
     pub records: BTreeMap<WorkloadKey, Option<WorkloadRecord>>,
+    /// Images of other registries, as they are now known.
+    pub images: Vec<ArtifactRecord>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -46,10 +49,11 @@ pub fn admit(world: &World, apply: &Apply) -> Result<Admitted, Denied> {
     if !conflicts.is_empty() {
         return Err(Denied::Conflict(conflicts));
     }
-    let mut admission = Admission { world, errors: Vec::new(), admitted: Admitted::default() };
+    let images = Images::new(world, apply);
+    let mut admission = Admission { world, images, errors: Vec::new(), admitted: Admitted::default() };
     admission.run(apply);
     if admission.errors.is_empty() {
-        Ok(admission.admitted)
+        Ok(Admitted { images: admission.images.into_found(), ..admission.admitted })
     } else {
         Err(Denied::Refused(admission.listed()))
     }
@@ -73,6 +77,7 @@ fn conflicts(world: &World, apply: &Apply) -> Vec<Refusal> {
 
 struct Admission<'a> {
     world: &'a World,
+    images: Images<'a>,
     errors: Vec<Refusal>,
     admitted: Admitted,
 }
@@ -96,9 +101,13 @@ impl Admission<'_> {
             let reason = format!("there would be more than {WORKLOADS_MAX} workloads");
             self.errors.push(Refusal { workload: None, field: String::new(), reason });
         }
+        if self.images.count() > ARTIFACTS_MAX && !apply.images.is_empty() {
+            let reason = format!("there would be more than {ARTIFACTS_MAX} artefacts; remove some");
+            self.errors.push(Refusal { workload: None, field: String::new(), reason });
+        }
         if self.errors.is_empty() {
             self.documents();
-            self.errors.extend(reserve::clashes(self.world, &self.admitted.records));
+            self.errors.extend(reserve::clashes(self.world, &self.images, &self.admitted.records));
         }
     }
 
@@ -129,8 +138,8 @@ impl Admission<'_> {
         for finding in findings {
             self.refuse(&key, &finding.path, finding.reason);
         }
-        let artifact = match resolve(self.world, &workload.spec.image) {
-            Ok(artifact) => artifact,
+        let artifact = match self.images.meaning(&key, &workload.spec.image) {
+            Ok(artifact) => artifact.clone(),
             Err(reason) => return self.refuse(&key, "spec.image", reason),
         };
         let runtime = artifact.kind.runtime();
@@ -158,7 +167,7 @@ impl Admission<'_> {
             self.refuse(&key, "spec", format!("would alone fill an agent's document, with {bytes} bytes"));
         }
         self.agents(&key, workload, &template);
-        self.record(workload, revision, artifact);
+        self.record(workload, revision, &artifact);
     }
 
     /// Who would run it, and whether they have what it needs: labels for its environment, features, and
@@ -167,6 +176,7 @@ impl Admission<'_> {
         let selector = workload.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
         let selected = |agent: &&Agent| labels::miss(selector, &agent.record.labels).is_none();
         let matching = self.world.agents.iter().filter(|(_, agent)| selected(agent));
+        let image = self.images.get(&template.image).and_then(|a| a.image.as_deref());
         let mut count = 0;
         let mut lacking: BTreeMap<&str, Vec<&AgentId>> = BTreeMap::new();
         let mut featureless: BTreeMap<&str, Vec<&AgentId>> = BTreeMap::new();
@@ -179,7 +189,7 @@ impl Admission<'_> {
             for feature in template.requires.iter().filter(|f| !agent.record.features.contains(*f)) {
                 featureless.entry(feature).or_default().push(id);
             }
-            match self.world.fits(template, &agent.record) {
+            match self.world.fits(template, image, &agent.record) {
                 Ok(()) => {}
                 Err(Lack::Engine(_)) => unserved.push(id),
                 Err(Lack::Platform { .. }) => alien.push(id),
@@ -218,7 +228,7 @@ impl Admission<'_> {
 
     /// Boards for which the image has nothing: a warning, unless they are all.
     fn platforms(&mut self, key: &WorkloadKey, template: &Template, alien: &[&AgentId], count: usize) {
-        let image = self.world.artifacts.get(&template.image).and_then(|a| a.image.as_deref());
+        let image = self.images.get(&template.image).and_then(|a| a.image.clone());
         let (Some(image), false) = (image, alien.is_empty()) else { return };
         let archs = alien.iter().filter_map(|id| self.world.agents.get(*id)).map(|a| &*a.record.arch);
         let lacking: BTreeSet<String> = archs.map(|arch| Platform::of_board(arch).to_string()).collect();
@@ -243,8 +253,10 @@ impl Admission<'_> {
             None => (created(workload, revision, artifact), ChangeKind::Created),
             Some(work) => changed(self.world, work, workload, revision, artifact),
         };
-        let resolved = (!workload.spec.image.contains('@'))
-            .then(|| format!("{} → {}", workload.spec.image, artifact.digest));
+        let image = &workload.spec.image;
+        let kept =
+            if self.images.is_kept(image) { " (as before; --resolve asks its registry again)" } else { "" };
+        let resolved = (!image.contains('@')).then(|| format!("{image} → {}{kept}", artifact.digest));
         let revision = Some(revision);
         self.admitted.changes.push(AppliedChange { workload: key.clone(), change, revision, resolved });
         if change != ChangeKind::Unchanged {
@@ -333,35 +345,4 @@ fn listed(items: &[String]) -> String {
 
 fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
-}
-
-/// What an image means now.
-pub fn resolve<'a>(world: &'a World, image: &str) -> Result<&'a ArtifactRecord, String> {
-    let parsed: ImageRef = image.parse().map_err(|e: contract::image::ImageError| e.to_string())?;
-    if let Some(host) = parsed.host {
-        return Err(format!(
-            "'{image}' lies in the registry {host}; only what was pushed to this hub runs yet: hub push"
-        ));
-    }
-    if let Some(digest) = parsed.digest {
-        let found = world.artifacts.get(&digest);
-        return found.ok_or_else(|| format!("no artefact with the digest {digest} was pushed"));
-    }
-    let tag = format!("{}:{}", parsed.repository, parsed.tag.as_deref().unwrap_or("latest"));
-    let found: Option<&Digest> = world.tags.get(&tag);
-    if let Some(artifact) = found.and_then(|digest| world.artifacts.get(digest)) {
-        return Ok(artifact);
-    }
-    let prefix = format!("{}:", parsed.repository);
-    let others: Vec<&str> = world
-        .tags
-        .range(prefix.clone()..)
-        .map(|(tag, _)| tag.as_str())
-        .take_while(|tag| tag.starts_with(&prefix))
-        .take(5)
-        .collect();
-    Err(match others.as_slice() {
-        [] => format!("no artefact '{tag}' was pushed to this hub: hub push FILE --tag {tag}"),
-        others => format!("no artefact '{tag}' was pushed to this hub; there is {}", others.join(", ")),
-    })
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use contract::message::{Command, CommandOp, FromAgent, Hello, HubAnnounce};
+use contract::platform::Platform;
 use contract::run::Assignment;
 use contract::spec::Workload;
 use contract::time::Millis;
@@ -14,6 +15,7 @@ use crate::image::ImageRecord;
 use crate::record::{
     AgentRecord, ArtifactKind, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
 };
+use crate::resolve::Found;
 
 pub type EffectId = u64;
 /// The shell's number for somebody who waits for an answer.
@@ -66,6 +68,13 @@ pub enum Op {
     Compile {
         source: Digest,
         engine: String,
+    },
+    /// Bring one platform of an image that one of these registries had: its documents and layers.
+    /// Ends in `Outcome::Fetched`, `Refused` (the registry says no) or `Fault`.
+    Fetch {
+        image: Digest,
+        sources: Vec<String>,
+        platform: Platform,
     },
     /// Something that watchers see has changed.
     Changed(Vec<Change>),
@@ -151,6 +160,7 @@ pub enum Event {
 pub enum Outcome {
     Done,
     Compiled { digest: Digest, size_bytes: u64 },
+    Fetched { image: Box<ImageRecord> },
     Refused(String),
     Fault(String),
     Deadline,
@@ -230,6 +240,8 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Apply {
     pub workloads: Vec<Workload>,
+    /// What was found at other registries, by the name in `spec.image` (`Core::wanted_images`).
+    pub images: BTreeMap<String, Found>,
     /// Delete workloads with these labels that are not among `workloads`.
     pub prune: Option<BTreeMap<String, String>>,
     /// Admit and answer, but change nothing.

@@ -25,7 +25,7 @@ pub const COMPILES_MAX: usize = 2;
 const RETRY_BASE_MS: Millis = 5_000;
 const RETRY_MAX_MS: Millis = 600_000;
 /// Artefacts are files; this bounds the records.
-const ARTIFACTS_MAX: usize = 10_000;
+pub const ARTIFACTS_MAX: usize = 10_000;
 
 impl Compiles {
     pub fn want(&mut self, image: Digest, engine: &str) {
@@ -73,9 +73,7 @@ impl Core {
         });
         let before = artifact.clone();
         if let Some(image) = image {
-            let whole = artifact.image.get_or_insert_default();
-            whole.add(&image);
-            artifact.size_bytes = whole.pieces().values().sum();
+            artifact.add_image(&image);
         }
         // Pushing it again asks to try again.
         artifact.compiled.retain(|_, compiled| matches!(compiled, CompiledRecord::Ready { .. }));
@@ -88,6 +86,7 @@ impl Core {
             self.changes.artifact(digest);
         }
         self.compiles.retries.retain(|(image, _), _| *image != digest);
+        self.fetches.forget(&digest);
         self.compile_for_fleet(digest);
         self.out.answer(request, Answer::Done { version: self.world.meta.version });
     }
@@ -129,7 +128,7 @@ impl Core {
     }
 
     pub(crate) fn on_remove_artifact(&mut self, request: RequestId, reference: &str) {
-        let digest = self.world.tags.get(reference).copied().or_else(|| reference.parse().ok());
+        let digest = self.world.named(reference);
         let artifact = digest.and_then(|digest| self.world.artifacts.get_mut(&digest));
         let Some(artifact) = artifact else {
             let reason = format!("there is no artefact '{}'", contract::field::shown(reference));
@@ -151,6 +150,8 @@ impl Core {
             self.world.tags.retain(|_, to| *to != digest);
             self.compiles.wanted.retain(|(image, _)| *image != digest);
             self.compiles.retries.retain(|(image, _), _| *image != digest);
+            self.fetches.forget(&digest);
+            self.world.unfetched.retain(|(image, _), _| *image != digest);
         }
         self.out.artifact(digest);
         self.changes.artifact(digest);
@@ -168,7 +169,7 @@ impl Core {
         self.world.works.iter().filter(|(_, work)| uses(work)).map(|(key, _)| key.clone()).collect()
     }
 
-    fn dirty_users(&mut self, digest: Digest) {
+    pub(crate) fn dirty_users(&mut self, digest: Digest) {
         for key in self.users_of(digest) {
             self.queues.dirty.all(&key);
             self.changes.workload(&key);
@@ -205,7 +206,7 @@ impl Core {
                 CompiledRecord::Ready { digest: *digest, size_bytes: *size_bytes }
             }
             Outcome::Refused(reason) => CompiledRecord::Failed { reason: sanitize::text(reason) },
-            Outcome::Done | Outcome::Fault(_) | Outcome::Deadline => {
+            Outcome::Done | Outcome::Fetched { .. } | Outcome::Fault(_) | Outcome::Deadline => {
                 let attempt = self.compiles.retries.get(&job).map_or(0, |(n, _)| *n) + 1;
                 let wait = backoff_ms(RETRY_BASE_MS, RETRY_MAX_MS, attempt, &engine);
                 self.compiles.retries.insert(job, (attempt, now.boot_ms + wait));

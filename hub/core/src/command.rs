@@ -204,7 +204,7 @@ impl Core {
     pub(crate) fn on_command_sent(&mut self, id: EffectId, outcome: &Outcome) -> bool {
         let Some(name) = self.commands.sent.remove(&id) else { return false };
         match outcome {
-            Outcome::Done | Outcome::Compiled { .. } => {}
+            Outcome::Done | Outcome::Compiled { .. } | Outcome::Fetched { .. } => {}
             Outcome::Refused(reason) | Outcome::Fault(reason) => {
                 self.end_command(&name, &format!("the command could not be sent: {reason}"), false);
             }

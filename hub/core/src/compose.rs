@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use contract::message::Desired;
+use contract::platform::Platform;
 use contract::run::{ArtifactRef, Assignment};
 use contract::time::Now;
-use contract::{AgentId, Generation, WorkloadKey};
+use contract::{AgentId, Digest, Generation, WorkloadKey};
 
 use crate::api::{Op, Placed};
 use crate::core::Core;
-use crate::image::nothing_for;
+use crate::image::{ImageRecord, nothing_for};
 use crate::record::{AgentRecord, CompiledRecord, PlacementRecord};
 use crate::template::Template;
 use crate::world::{Agent, World};
@@ -19,6 +20,12 @@ use crate::world::{Agent, World};
 pub enum Waits {
     /// Compiled code that can be made: for this engine.
     Compile(String),
+    /// A platform of its image that can be fetched, and why it could not be the last time.
+    Fetch {
+        platform: Platform,
+        from: String,
+        failed: Option<String>,
+    },
     /// Nothing will change it but another artefact.
     Failed(String),
     Other(String),
@@ -28,6 +35,12 @@ impl std::fmt::Display for Waits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Waits::Compile(engine) => write!(f, "waiting for code compiled for {engine}"),
+            Waits::Fetch { platform, from, failed: None } => {
+                write!(f, "waiting for {platform} of {from}, which is being fetched")
+            }
+            Waits::Fetch { platform, failed: Some(reason), .. } => {
+                write!(f, "waiting for {platform} of its image; the last try to fetch it failed: {reason}")
+            }
             Waits::Failed(reason) | Waits::Other(reason) => f.write_str(reason),
         }
     }
@@ -44,8 +57,10 @@ impl World {
             return Err(Waits::Other(format!("artefact {} is not here any more", source.short())));
         };
         if let Some(image) = &artifact.image {
-            let nothing = |_| Waits::Other(nothing_for(&record.arch, image));
-            let manifest = image.for_board(&record.arch).map_err(nothing)?.manifest;
+            let manifest = match image.for_board(&record.arch) {
+                Ok(part) => part.manifest,
+                Err(_) => return Err(self.lacking(&source, image, &record.arch)),
+            };
             let (digest, size_bytes) = (manifest.digest, manifest.size_bytes);
             return Ok(ArtifactRef { source, digest, size_bytes, engine: None });
         }
@@ -65,6 +80,15 @@ impl World {
                 Err(Waits::Other(format!("no compile worker serves the agent's engine {engine}")))
             }
         }
+    }
+
+    fn lacking(&self, source: &Digest, image: &ImageRecord, arch: &str) -> Waits {
+        let Some(platform) = image.lacks(arch).cloned() else {
+            return Waits::Other(nothing_for(arch, image));
+        };
+        let from = image.sources.last().cloned().unwrap_or_default();
+        let failed = self.unfetched.get(&(*source, platform.clone())).cloned();
+        Waits::Fetch { platform, from, failed }
     }
 
     /// What the document says about one placement.

@@ -12,6 +12,7 @@ use crate::artifact::Compiles;
 use crate::changes::Changes;
 use crate::command::Commands;
 use crate::event_log::EventLog;
+use crate::fetch::Fetches;
 use crate::outbox::Outbox;
 use crate::pump::Queues;
 use crate::record::WorkloadRecord;
@@ -44,6 +45,7 @@ pub struct Core {
     pub(crate) log: EventLog,
     pub(crate) commands: Commands,
     pub(crate) compiles: Compiles,
+    pub(crate) fetches: Fetches,
     /// Documents and hellos under way.
     pub(crate) publishing: BTreeSet<EffectId>,
     /// The version of this step's commit is taken.
@@ -82,6 +84,7 @@ impl Core {
             log: EventLog::load(Vec::new()),
             commands: Commands::default(),
             compiles: Compiles::default(),
+            fetches: Fetches::default(),
             publishing: BTreeSet::new(),
             committed: false,
             nonces: 0,
@@ -133,6 +136,7 @@ impl Core {
                     self.timers.next(),
                     self.commands.next_due(),
                     self.compiles.next_due(),
+                    self.fetches.next_due(),
                     self.announce_again,
                 ];
                 times.into_iter().flatten().min()
@@ -187,7 +191,9 @@ impl Core {
             let failed = outcome != Outcome::Done;
             self.announce_again = failed.then_some(now.boot_ms + ANNOUNCE_AGAIN_MS);
         } else {
-            let _ = self.on_compiled(now, id, &outcome) || self.on_command_sent(id, &outcome);
+            let _ = self.on_compiled(now, id, &outcome)
+                || self.on_fetched(now, id, &outcome)
+                || self.on_command_sent(id, &outcome);
         }
     }
 
@@ -198,6 +204,7 @@ impl Core {
         }
         self.end_late_commands(now);
         self.retry_compiles(now);
+        self.retry_fetches(now);
         if self.announce_again.is_some_and(|at| at <= now.boot_ms) {
             self.announce();
         }

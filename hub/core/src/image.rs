@@ -1,6 +1,6 @@
-//! What does a pushed container image consist of, and which part of it does a board run?
+//! What does a container image consist of, which part of it does a board run, and which is not here yet?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::Digest;
 use contract::platform::Platform;
@@ -13,10 +13,20 @@ use serde::{Deserialize, Serialize};
 pub struct ImageRecord {
     /// By platform, one each.
     pub platforms: Vec<ImagePlatform>,
-    /// What leads to more than one platform, by digest, and how large each is.
+    /// What leads to platforms, by digest, and how large each is: indexes, and the documents of an image
+    /// whose layers are not here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<Digest, u64>,
+    /// What its registry has besides and no board has needed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub offered: BTreeSet<Platform>,
+    /// As whom registries have it, as manifests named it, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
+
+/// Names of one image that are remembered; the oldest goes.
+const SOURCES_MAX: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -66,12 +76,21 @@ impl ImageRecord {
         fitting.min_by_key(|(distance, _)| *distance).map(|(_, best)| best).ok_or(wanted)
     }
 
+    /// What the registry has for a board of this architecture, if nothing that is here runs there.
+    pub fn lacks(&self, arch: &str) -> Option<&Platform> {
+        let wanted = self.for_board(arch).err()?;
+        let fitting = self.offered.iter().filter_map(|offered| Some((wanted.distance(offered)?, offered)));
+        fitting.min_by_key(|(distance, _)| *distance).map(|(_, best)| best)
+    }
+
     /// Whether every board that runs `other` runs this as well.
     pub fn covers(&self, other: &ImageRecord) -> bool {
-        other
-            .platforms
-            .iter()
-            .all(|theirs| self.platforms.iter().any(|own| theirs.platform.runs(&own.platform)))
+        other.all().all(|theirs| self.all().any(|own| theirs.runs(own)))
+    }
+
+    /// Here or at the registry.
+    fn all(&self) -> impl Iterator<Item = &Platform> {
+        self.platforms.iter().map(|p| &p.platform).chain(&self.offered)
     }
 
     /// The same image may come twice, each time with other platforms: archives keep the whole index, and
@@ -83,10 +102,22 @@ impl ImageRecord {
         }
         self.platforms.sort_by(|a, b| a.platform.cmp(&b.platform));
         self.indexes.extend(&other.indexes);
+        self.offered.extend(other.offered.iter().cloned());
+        // An unnamed variant is the usual one.
+        let here =
+            |offered: &Platform| self.platforms.iter().any(|p| p.platform.distance(offered) == Some(0));
+        self.offered.retain(|offered| !here(offered));
+        for source in &other.sources {
+            self.sources.retain(|old| old != source);
+            self.sources.push(source.clone());
+        }
+        let oldest = self.sources.len().saturating_sub(SOURCES_MAX);
+        self.sources.drain(..oldest);
     }
 
+    /// All of its platforms, here or not.
     pub fn names(&self) -> String {
-        self.platforms.iter().map(|p| p.platform.to_string()).collect::<Vec<_>>().join(", ")
+        self.all().map(Platform::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 

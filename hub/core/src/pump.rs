@@ -42,6 +42,7 @@ impl Core {
     pub(crate) fn pump(&mut self, now: Now) {
         self.reconcile();
         self.start_compiles();
+        self.start_fetches();
         if self.world.bus_up {
             self.pump_hellos(now);
             self.pump_documents(now);
@@ -92,6 +93,10 @@ impl Core {
         let sends = self.world.bus_up
             && (self.may_send() && !self.queues.hello.is_empty()
                 || self.may_publish() && !self.queues.publish.is_empty());
-        sends || !self.queues.dirty.is_empty() || !self.changes.is_empty() || self.compiles.has_work()
+        sends
+            || !self.queues.dirty.is_empty()
+            || !self.changes.is_empty()
+            || self.compiles.has_work()
+            || self.fetches.has_work()
     }
 }

@@ -222,9 +222,11 @@ impl Core {
         });
         let (placed, waits) = placed.unzip();
         let (placed, waits): (Option<Placed>, Option<Waits>) = (placed, waits.flatten());
-        if let Some(Waits::Compile(engine)) = waits {
-            let image = work.record.image;
-            self.compiles.want(image, &engine);
+        let image = work.record.image;
+        match waits {
+            Some(Waits::Compile(engine)) => self.compiles.want(image, &engine),
+            Some(Waits::Fetch { platform, .. }) => self.fetches.want(image, platform),
+            _ => {}
         }
         let Some((work, _)) = self.pair(key, id) else { return };
         let before = work.placed.get(id);

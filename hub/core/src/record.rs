@@ -81,7 +81,7 @@ pub struct AgentRecord {
     pub first_seen_wall_ms: Option<Millis>,
 }
 
-/// A pushed artefact.
+/// An artefact: pushed, or an image that a manifest named at another registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactRecord {
     pub digest: Digest,
@@ -95,6 +95,15 @@ pub struct ArtifactRecord {
     /// OCI only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Box<ImageRecord>>,
+}
+
+impl ArtifactRecord {
+    /// More of the same image.
+    pub fn add_image(&mut self, image: &ImageRecord) {
+        let whole = self.image.get_or_insert_default();
+        whole.add(image);
+        self.size_bytes = whole.pieces().values().sum();
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,13 @@ impl Core {
             Err(Denied::Refused(errors)) => return self.out.answer(id, Answer::Refused { errors }),
             Err(Denied::Conflict(errors)) => return self.out.answer(id, Answer::Conflict { errors }),
         };
-        let Admitted { changes, mut warnings, records } = admitted;
+        let Admitted { changes, mut warnings, records, images } = admitted;
+        if !apply.dry_run {
+            for mut image in images {
+                image.pushed_wall_ms = image.pushed_wall_ms.or(now.wall_ms);
+                self.put_image(image);
+            }
+        }
         if !apply.dry_run && !records.is_empty() {
             self.commit();
             for (key, record) in records {

@@ -8,15 +8,20 @@ use contract::WorkloadKey;
 use crate::api::Refusal;
 use crate::image::ImageRecord;
 use crate::record::WorkloadRecord;
+use crate::resolve::Images;
 use crate::world::World;
 
 /// Of these records, once written (`None` deletes), those that could run nowhere for another's port.
-pub fn clashes(world: &World, records: &BTreeMap<WorkloadKey, Option<WorkloadRecord>>) -> Vec<Refusal> {
-    let new = records.iter().filter_map(|(key, record)| Reserving::new(world, key, record.as_ref()?));
+pub fn clashes(
+    world: &World,
+    images: &Images<'_>,
+    records: &BTreeMap<WorkloadKey, Option<WorkloadRecord>>,
+) -> Vec<Refusal> {
+    let new = records.iter().filter_map(|(key, record)| Reserving::new(images, key, record.as_ref()?));
     let new: Vec<Reserving<'_>> = new.collect();
     let kept = world.works.iter().filter(|(key, _)| !records.contains_key(*key) && !new.is_empty());
     let kept: Vec<Reserving<'_>> =
-        kept.filter_map(|(key, work)| Reserving::new(world, key, &work.record)).collect();
+        kept.filter_map(|(key, work)| Reserving::new(images, key, &work.record)).collect();
     let mut clashes = Vec::new();
     for wanting in &new {
         let hindered = |other: &&Reserving<'_>| {
@@ -46,11 +51,15 @@ struct Reserving<'a> {
 }
 
 impl<'a> Reserving<'a> {
-    fn new(world: &'a World, key: &'a WorkloadKey, record: &'a WorkloadRecord) -> Option<Reserving<'a>> {
+    fn new(
+        images: &'a Images<'_>,
+        key: &'a WorkloadKey,
+        record: &'a WorkloadRecord,
+    ) -> Option<Reserving<'a>> {
         if record.manifest.spec.ports.is_empty() {
             return None;
         }
-        let image = world.artifacts.get(&record.image)?.image.as_deref()?;
+        let image = images.get(&record.image)?.image.as_deref()?;
         Some(Reserving { key, record, image })
     }
 

@@ -67,8 +67,8 @@ impl Core {
         let Some(session) = online else { return target(TargetState::Offline, "") };
         if let Err(waits) = self.world.ready(&work.template, &agent.record) {
             let state = match waits {
-                Waits::Failed(_) => TargetState::Failing,
-                Waits::Compile(_) | Waits::Other(_) => TargetState::Waiting,
+                Waits::Failed(_) | Waits::Fetch { failed: Some(_), .. } => TargetState::Failing,
+                Waits::Compile(_) | Waits::Fetch { .. } | Waits::Other(_) => TargetState::Waiting,
             };
             return target(state, waits.to_string());
         }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use contract::platform::Platform;
 use contract::spec::Runtime;
 use contract::time::Millis;
 use contract::{AgentId, Digest, RevisionId, WorkloadKey};
 
 use crate::api::HubFacts;
 use crate::charge::Charge;
+use crate::image::ImageRecord;
 use crate::place::{Ask, Board, Lack};
 use crate::record::{AgentRecord, ArtifactRecord, CompiledRecord, Meta, PlacementRecord, WorkloadRecord};
 use crate::session::Session;
@@ -23,6 +25,8 @@ pub struct World {
     pub agents: BTreeMap<AgentId, Agent>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub tags: BTreeMap<String, Digest>,
+    /// Platforms of images that could not be fetched at the last try, and why.
+    pub unfetched: BTreeMap<(Digest, Platform), String>,
     /// Workloads with slots that no board takes: looked at again when room appears.
     pub starving: BTreeSet<WorkloadKey>,
 }
@@ -180,6 +184,7 @@ impl World {
             agents: facts.agents.into_iter().map(|(id, record)| (id, Agent::new(record))).collect(),
             tags: tags.collect(),
             artifacts: facts.artifacts,
+            unfetched: BTreeMap::new(),
             starving: BTreeSet::new(),
         };
         for ((key, agent), record) in facts.placements {
@@ -241,23 +246,45 @@ impl World {
             used: agent.used,
             own: work.placed.get(id).map(|p| (&p.record.slots, p.charge)),
             reachable: self.bus_up && agent.is_online(),
-            fits: self.fits(&work.template, &agent.record),
+            fits: self.fits(&work.template, self.image(&work.template), &agent.record),
             taken: self.taken(work, id, agent),
         }
     }
 
     /// Whether there is anything of the artefact that this agent could run.
-    pub fn fits<'a>(&'a self, template: &Template, record: &'a AgentRecord) -> Result<(), Lack<'a>> {
-        match template.runtime {
-            Runtime::Wasm => self.engine(record).map(drop).map_err(Lack::Engine),
-            Runtime::Oci => {
-                let image = self.artifacts.get(&template.image).and_then(|a| a.image.as_deref());
-                // One that is gone is waited for by name, wherever it was.
-                let Some(image) = image else { return Ok(()) };
+    pub fn fits<'a>(
+        &self,
+        template: &Template,
+        image: Option<&'a ImageRecord>,
+        record: &'a AgentRecord,
+    ) -> Result<(), Lack<'a>> {
+        match (template.runtime, image) {
+            (Runtime::Wasm, _) => self.engine(record).map(drop).map_err(Lack::Engine),
+            // One that is gone is waited for by name, wherever it was.
+            (Runtime::Oci, None) => Ok(()),
+            (Runtime::Oci, Some(image)) => {
                 let arch = record.arch.as_str();
-                image.for_board(arch).map(drop).map_err(|_| Lack::Platform { arch, image })
+                let runs = image.for_board(arch).is_ok() || image.lacks(arch).is_some();
+                if runs { Ok(()) } else { Err(Lack::Platform { arch, image }) }
             }
         }
+    }
+
+    /// Which artefact an operator means. What a tag of another registry meant several times is the newest.
+    pub fn named(&self, reference: &str) -> Option<Digest> {
+        let own = self.tags.get(reference).copied().or_else(|| reference.parse().ok());
+        let has = |artifact: &&ArtifactRecord| {
+            artifact
+                .image
+                .as_ref()
+                .is_some_and(|image| image.sources.iter().any(|source| source == reference))
+        };
+        let newest = || self.artifacts.values().filter(has).max_by_key(|artifact| artifact.pushed_wall_ms);
+        own.or_else(|| newest().map(|artifact| artifact.digest))
+    }
+
+    pub fn image(&self, template: &Template) -> Option<&ImageRecord> {
+        self.artifacts.get(&template.image)?.image.as_deref()
     }
 
     /// The first port of `work` that another workload has on this agent.

@@ -216,8 +216,13 @@ fn workload(name: &str, replicas: Option<u32>) -> Workload {
 }
 
 fn apply(id: u64, workload: Workload) -> Event {
-    let apply =
-        Apply { workloads: vec![workload], prune: None, dry_run: false, if_versions: BTreeMap::new() };
+    let apply = Apply {
+        workloads: vec![workload],
+        images: BTreeMap::new(),
+        prune: None,
+        dry_run: false,
+        if_versions: BTreeMap::new(),
+    };
     Event::Request { id, request: Request::Apply(Box::new(apply)) }
 }
 

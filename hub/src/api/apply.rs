@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::App;
 use super::error::{ApiError, Code, Detail};
 use super::extract::{Body, Q, labels};
+use super::images::{self, Failed};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -25,6 +26,9 @@ pub struct ApplyQuery {
     dry_run: bool,
     /// Delete workloads with all of these labels that are not in the body: `k=v,k2=v2`.
     prune: Option<String>,
+    /// Ask registries again what tags mean that stand for a digest since an earlier apply.
+    #[serde(default)]
+    resolve: bool,
     /// Refuse unless these are the present versions, 0 for "must not exist": `ns/name=12,ns/b=0`.
     if_versions: Option<String>,
 }
@@ -38,13 +42,37 @@ pub async fn apply(
     let prune = prune.map(|pairs| pairs.into_iter().collect());
     let if_versions = query.if_versions.as_deref().map(versions).transpose()?.unwrap_or_default();
     let objects = read(text).await?;
-    let workloads = objects.iter().map(|Object::Workload(workload, _)| Workload::clone(workload)).collect();
-    let apply = Apply { workloads, prune, dry_run: query.dry_run, if_versions };
+    let workloads = workloads(&objects);
+    let looked = match images::look(&app, &workloads, query.resolve).await? {
+        Ok(looked) => looked,
+        Err(failed) => return Err(unfetched(failed, &objects)),
+    };
+    let images = looked.images();
+    let apply = Apply { workloads, images, prune, dry_run: query.dry_run, if_versions };
+    // Judged before gigabytes come for it.
+    if !looked.is_empty() && !query.dry_run {
+        judged(&app, Apply { dry_run: true, ..apply.clone() }, &objects).await?;
+    }
+    let pins = match query.dry_run {
+        true => Vec::new(),
+        false => looked.bring(&app).await?.map_err(|failed| unfetched(failed, &objects))?,
+    };
+    let answer = judged(&app, apply, &objects).await;
+    // Held until the records are durable, which the answer says.
+    drop(pins);
+    answer.map(Json)
+}
+
+pub fn workloads(objects: &[Object]) -> Vec<Workload> {
+    objects.iter().map(|Object::Workload(workload, _)| Workload::clone(workload)).collect()
+}
+
+async fn judged(app: &App, apply: Apply, objects: &[Object]) -> Result<Answer, ApiError> {
     match app.hub.request(Request::Apply(Box::new(apply))).await? {
-        Answer::Refused { errors } => Err(refused(Code::Invalid, errors, &objects)),
-        Answer::Conflict { errors } => Err(refused(Code::Conflict, errors, &objects)),
-        Answer::NotFound { errors } => Err(refused(Code::NotFound, errors, &objects)),
-        answer => Ok(Json(answer)),
+        Answer::Refused { errors } => Err(refused(Code::Invalid, errors, objects)),
+        Answer::Conflict { errors } => Err(refused(Code::Conflict, errors, objects)),
+        Answer::NotFound { errors } => Err(refused(Code::NotFound, errors, objects)),
+        answer => Ok(answer),
     }
 }
 
@@ -75,6 +103,16 @@ fn detail(problem: &Problem, workload: Option<&WorkloadKey>) -> Detail {
         reason: problem.reason.clone(),
         suggestion: problem.suggestion.clone(),
     }
+}
+
+/// One error of all images that could not be had.
+pub fn unfetched(failed: Failed, objects: &[Object]) -> ApiError {
+    let message = match failed.refusals.len() {
+        1 => "an image could not be had from its registry; nothing was changed".to_string(),
+        many => format!("{many} images could not be had from their registries; nothing was changed"),
+    };
+    let details = failed.refusals.into_iter().map(|refusal| locate(refusal, objects)).collect();
+    ApiError::new(failed.code, message).with_details(details)
 }
 
 /// The core knows fields, not lines.

@@ -12,6 +12,8 @@ use super::error::{ApiError, Code};
 
 /// A client that sends nothing for so long has gone.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// A megabyte of manifests, at 150 kbit/s.
+const WHOLE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Thrown away at most, and for at most so long: one push that is a little too large, on a slow link.
 const DRAIN_BYTES_MAX: usize = 128 << 20;
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -32,8 +34,12 @@ pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
     }
 }
 
-/// The whole body.
-pub async fn whole(mut body: Body, max: usize) -> Result<Bytes, ApiError> {
+/// The whole body, of a route that takes it in one piece.
+pub async fn whole(body: Body, max: usize) -> Result<Bytes, ApiError> {
+    timeout(WHOLE_WAIT_MAX, read(body, max)).await.map_err(|_| stalled())?
+}
+
+async fn read(mut body: Body, max: usize) -> Result<Bytes, ApiError> {
     let mut all = BytesMut::new();
     while let Some(piece) = piece(&mut body).await? {
         if all.len() + piece.len() > max {
@@ -57,6 +63,6 @@ pub async fn drain(body: &mut Body) {
 }
 
 fn stalled() -> ApiError {
-    ApiError::invalid(format!("body: nothing came for {} s", PIECE_WAIT_MAX.as_secs()))
+    ApiError::invalid(format!("body: it did not come within {} s", PIECE_WAIT_MAX.as_secs()))
         .with_status(axum::http::StatusCode::REQUEST_TIMEOUT)
 }

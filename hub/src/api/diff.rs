@@ -1,10 +1,13 @@
 //! What an apply would change, as text: the canonical YAML of what is there against what is given.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
-use contract::manifest::{Object, to_yaml};
+use contract::Digest;
+use contract::manifest::to_yaml;
 use contract::spec::Workload;
-use hub_core::api::ChangeKind;
+use hub_core::api::{Apply, ChangeKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
@@ -12,7 +15,8 @@ use similar::TextDiff;
 use super::App;
 use super::apply;
 use super::error::ApiError;
-use super::extract::Body;
+use super::extract::{Body, Q};
+use super::images;
 
 /// Lines shown around a change.
 const CONTEXT_LINES: usize = 3;
@@ -32,28 +36,70 @@ pub struct WorkloadDiff {
     pub text: String,
 }
 
-pub async fn diff(State(app): State<App>, Body(text): Body) -> Result<Json<Diffs>, ApiError> {
-    let given: Vec<Workload> =
-        apply::read(text).await?.into_iter().map(|Object::Workload(w, _)| *w).collect();
-    let keys: Vec<_> = given.iter().map(Workload::key).collect();
-    let present = app.hub.look(move |core, _| {
-        let manifest = |key| core.workload(key).map(|view| view.manifest);
-        keys.iter().map(manifest).collect::<Vec<Option<Workload>>>()
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiffQuery {
+    /// Ask registries again what tags mean that stand for a digest since an earlier apply.
+    #[serde(default)]
+    resolve: bool,
+}
+
+pub async fn diff(
+    State(app): State<App>,
+    Q(query): Q<DiffQuery>,
+    Body(text): Body,
+) -> Result<Json<Diffs>, ApiError> {
+    let objects = apply::read(text).await?;
+    let workloads = apply::workloads(&objects);
+    let looked = match images::look(&app, &workloads, query.resolve).await? {
+        Ok(looked) => looked,
+        Err(failed) => return Err(apply::unfetched(failed, &objects)),
+    };
+    let (images, if_versions) = (looked.images(), BTreeMap::new());
+    let apply = Apply { workloads, images, prune: None, dry_run: true, if_versions };
+    let pairs = app.hub.look(move |core, _| {
+        let digests = core.digests(&apply);
+        let pair = |given: Workload| {
+            let key = given.key();
+            let present = core
+                .workload(&key)
+                .map(|view| Version { digest: Some(view.image_digest), manifest: view.manifest });
+            (present, Version { digest: digests.get(&key).copied(), manifest: given })
+        };
+        apply.workloads.into_iter().map(pair).collect::<Vec<_>>()
     });
-    let items =
-        present.await?.into_iter().zip(given).map(|(present, given)| compare(present, &given)).collect();
+    let items = pairs.await?.into_iter().map(|(present, given)| compare(present, &given)).collect();
     Ok(Json(Diffs { items }))
 }
 
-fn compare(present: Option<Workload>, given: &Workload) -> WorkloadDiff {
-    let workload = given.key().to_string();
+/// A manifest, and what its image means, where that is known.
+struct Version {
+    manifest: Workload,
+    digest: Option<Digest>,
+}
+
+impl Version {
+    fn text(&self, with_digest: bool) -> String {
+        let yaml = to_yaml(&self.manifest);
+        match self.digest.filter(|_| with_digest) {
+            Some(digest) => format!("{yaml}# {} is {digest}\n", self.manifest.spec.image),
+            None => yaml,
+        }
+    }
+}
+
+fn compare(present: Option<Version>, given: &Version) -> WorkloadDiff {
+    let workload = given.manifest.key().to_string();
+    let moved = present.as_ref().is_some_and(|p| given.digest.is_some() && p.digest != given.digest);
     let change = match &present {
         None => ChangeKind::Created,
-        Some(present) if present == given => ChangeKind::Unchanged,
-        Some(present) if only_scaled(present, given) => ChangeKind::Scaled,
+        Some(_) if moved => ChangeKind::Changed,
+        Some(present) if present.manifest == given.manifest => ChangeKind::Unchanged,
+        Some(present) if only_scaled(&present.manifest, &given.manifest) => ChangeKind::Scaled,
         Some(_) => ChangeKind::Changed,
     };
-    let (old, new) = (present.as_ref().map(to_yaml).unwrap_or_default(), to_yaml(given));
+    let old = present.as_ref().map(|present| present.text(moved)).unwrap_or_default();
+    let new = given.text(moved || present.is_none());
     let name = if present.is_some() { workload.as_str() } else { "/dev/null" };
     let text = TextDiff::from_lines(&old, &new);
     let text = text.unified_diff().context_radius(CONTEXT_LINES).header(name, &workload).to_string();
@@ -68,6 +114,8 @@ fn only_scaled(present: &Workload, given: &Workload) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use contract::manifest::Object;
+
     use super::*;
 
     fn workload(replicas: u32, memory: &str) -> Workload {
@@ -83,8 +131,9 @@ mod tests {
     #[test]
     fn a_diff_names_the_change_and_shows_its_lines() {
         let (present, scaled, changed) = (workload(1, "32Mi"), workload(2, "32Mi"), workload(1, "64Mi"));
+        let version = |manifest: &Workload| Version { manifest: manifest.clone(), digest: None };
         let kind = |present: Option<&Workload>, given| {
-            let diff = compare(present.cloned(), given);
+            let diff = compare(present.map(version), &version(given));
             (diff.change, diff.text)
         };
         assert_eq!(kind(Some(&present), &present), (ChangeKind::Unchanged, String::new()));
@@ -97,5 +146,11 @@ mod tests {
             change == ChangeKind::Created && text.starts_with("--- /dev/null\n+++ default/a\n"),
             "{text}"
         );
+        // The same name for something else.
+        let of = |bytes| Version { manifest: present.clone(), digest: Some(Digest::of(bytes)) };
+        let diff = compare(Some(of(b"one")), &of(b"two"));
+        assert_eq!(diff.change, ChangeKind::Changed);
+        assert!(diff.text.contains(&format!("+# a:1 is {}\n", Digest::of(b"two"))), "{}", diff.text);
+        assert_eq!(compare(Some(of(b"one")), &of(b"one")).text, "");
     }
 }

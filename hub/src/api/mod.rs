@@ -11,7 +11,9 @@ pub mod diff;
 pub mod error;
 pub mod events;
 pub mod extract;
+pub mod fetches;
 pub mod idempotency;
+pub mod images;
 pub mod lines;
 pub mod logs;
 pub mod openapi;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::ArtifactStore;
 use crate::compile::Workers;
 use crate::data::DataDir;
+use crate::fetch::Fetcher;
 use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
@@ -51,6 +54,9 @@ use routes::Guard;
 /// From the end of the headers to the beginning of the answer, for everything that does not stream in.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// The same for what may fetch images first, which has its own bounds below this.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(2 * 3600);
+
 /// What every handler may reach. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -59,6 +65,7 @@ pub struct App {
     pub ring: Ring,
     pub artifacts: ArtifactStore,
     pub workers: Arc<Workers>,
+    pub fetcher: Arc<Fetcher>,
     pub tickets: tickets::Tickets,
     pub answers: idempotency::Answers,
     pub pushes: Arc<Semaphore>,
@@ -84,6 +91,7 @@ impl App {
         ring: Ring,
         artifacts: ArtifactStore,
         workers: Arc<Workers>,
+        fetcher: Arc<Fetcher>,
         token: &str,
         key: SigningKey,
         identity: Identity,
@@ -92,7 +100,21 @@ impl App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
         let (tickets, answers) = Default::default();
         let pushes = Arc::new(Semaphore::new(push::PUSHES_MAX));
-        App { data, hub, ring, artifacts, workers, tickets, answers, pushes, token, key, identity, stop }
+        App {
+            data,
+            hub,
+            ring,
+            artifacts,
+            workers,
+            fetcher,
+            tickets,
+            answers,
+            pushes,
+            token,
+            key,
+            identity,
+            stop,
+        }
     }
 }
 
@@ -105,7 +127,9 @@ pub fn router(app: App) -> Router {
             handler = handler.layer(middleware::from_fn_with_state(app.clone(), idempotency::once));
         }
         if route.guard != Guard::Push {
-            handler = handler.layer(middleware::from_fn(in_time));
+            let max = if route.fetches { FETCH_WAIT_MAX } else { REQUEST_WAIT_MAX };
+            let timed = move |request: Request, next: Next| in_time(max, request, next);
+            handler = handler.layer(middleware::from_fn(timed));
         }
         handler = handler.layer(Extension(BodyMax(limit)));
         if !matches!(route.guard, Guard::Open | Guard::Ticket) {
@@ -116,11 +140,11 @@ pub fn router(app: App) -> Router {
     router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request)).await {
+async fn in_time(max: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(max, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = format!("not done within {} s; it may still be done", REQUEST_WAIT_MAX.as_secs());
+            let message = format!("not done within {} s; it may still be done", max.as_secs());
             ApiError::new(Code::Unavailable, message).into_response()
         }
     }

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::error::ErrorBody;
 use super::{
-    App, agents, apply, artifacts, blobs, diff, events, logs, openapi, push, status, tickets, watch,
+    App, agents, apply, artifacts, blobs, diff, events, fetches, logs, openapi, push, status, tickets, watch,
     workloads,
 };
 
@@ -45,6 +45,8 @@ pub struct Route {
     pub status: u16,
     pub answers: Option<Content>,
     pub handler: MethodRouter<App>,
+    /// It may take as long as fetching images takes.
+    pub fetches: bool,
 }
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -52,10 +54,15 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn route(method: &'static str, path: &'static str, guard: Guard, handler: MethodRouter<App>) -> Route {
-    Route { method, path, summary: "", guard, query: None, takes: None, status: 200, answers: None, handler }
+    let (query, takes, answers) = (None, None, None);
+    Route { method, path, summary: "", guard, query, takes, status: 200, answers, handler, fetches: false }
 }
 
 impl Route {
+    fn fetches(self) -> Route {
+        Route { fetches: true, ..self }
+    }
+
     fn says(self, summary: &'static str) -> Route {
         Route { summary, ..self }
     }
@@ -109,6 +116,7 @@ fn changing() -> Vec<Route> {
     vec![
         route("POST", "/v1/apply", Change, post(apply::apply))
             .says("Make the fleet run what a manifest says: all of it or nothing")
+            .fetches()
             .query::<apply::ApplyQuery>()
             .takes_raw(YAML)
             .json::<Answer>(),
@@ -146,6 +154,8 @@ fn looking() -> Vec<Route> {
     vec![
         route("POST", "/v1/diff", Read, post(diff::diff))
             .says("What an apply would change, as text")
+            .fetches()
+            .query::<diff::DiffQuery>()
             .takes_raw(YAML)
             .json::<diff::Diffs>(),
         route("GET", "/v1/workloads", Read, get(workloads::list))
@@ -190,6 +200,9 @@ fn streaming() -> Vec<Route> {
         route("GET", "/v1/watch", Read, get(watch::watch))
             .says("Changes as they happen: events ready, change and gone; resumes by Last-Event-ID")
             .query::<watch::WatchQuery>()
+            .raw(EVENT_STREAM),
+        route("GET", "/v1/fetches", Read, get(fetches::watch))
+            .says("Images on their way from other registries: an event 'fetches' with all of them whenever one moves")
             .raw(EVENT_STREAM),
         route("GET", "/v1/logs", Read, get(logs::logs))
             .says("Lines of instances, from their boards: events line, error and end")

@@ -3,10 +3,12 @@
 //! ```text
 //! artifacts/sha256/<64 hex>   whole and verified, read-only, synced before it had this name
 //! artifacts/tmp/<n>           on its way; cleared at start
+//! artifacts/fetch/            what comes from registries (`fetch`), to go on with after a cut
 //! ```
 //! A file is removed only by a sweep, when no record names it and nobody holds a [`Pin`] on it.
 
 mod image;
+pub mod look;
 mod sweep;
 mod upload;
 
@@ -96,6 +98,11 @@ impl ArtifactStore {
         self.path(digest).is_file()
     }
 
+    /// Where fetches keep what is under way.
+    pub fn fetching(&self) -> PathBuf {
+        self.0.root.join("fetch")
+    }
+
     /// A new name in `tmp/`; nothing is made.
     pub fn temporary(&self) -> PathBuf {
         let n = self.0.next_temporary.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +132,7 @@ impl ArtifactStore {
     }
 
     /// Give a finished temporary file its name. It is durable when this returns.
-    fn keep(&self, temporary: &Path, digest: Digest) -> Result<Pin, ArtifactError> {
+    pub(crate) fn keep(&self, temporary: &Path, digest: Digest) -> Result<Pin, ArtifactError> {
         let pin = self.pin(digest);
         let path = self.path(&digest);
         let file = File::open(temporary).map_err(fault("cannot open", temporary))?;

@@ -12,6 +12,7 @@ use hub_core::api::{Answer, AppliedChange, ChangeKind};
 
 use super::client::{Client, query};
 use super::exit::{Code, Done, Failure};
+use super::fetching::Fetching;
 use super::files;
 use super::progress::{self, Goal};
 use super::style::{Color, paint};
@@ -32,6 +33,7 @@ pub enum Wait {
 Examples:
   hub apply -f press.yaml
   hub apply -f manifests/ --prune -l app=press   and delete what has that label and is not in the files
+  hub apply -f web.yaml --resolve     and ask registries what their tags mean today
   hub example | hub apply -f - --dry-run
 Ctrl-C stops watching; what was applied goes on.")]
 pub struct ApplyArgs {
@@ -50,6 +52,9 @@ pub struct ApplyArgs {
     /// The labels for --prune: k=v,k2=v2
     #[arg(short = 'l', long, requires = "prune")]
     selector: Option<String>,
+    /// Ask other registries again what their tags mean; else a tag means what it meant at the first apply
+    #[arg(long)]
+    resolve: bool,
     /// Let the hub judge it, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -62,9 +67,14 @@ pub fn apply(client: Client, args: &ApplyArgs) -> Done {
     let manifests = files::read(&args.files)?;
     let seq = progress::position(&client)?;
     let prune = args.selector.clone().filter(|_| args.prune);
-    let path =
-        format!("/v1/apply{}", query(&[("dryRun", args.dry_run.then(|| "true".into())), ("prune", prune)]));
-    let answer: Answer = client.post_manifests(&path, &manifests)?;
+    let yes = |given: bool| given.then(|| "true".to_string());
+    let asked = [("dryRun", yes(args.dry_run)), ("resolve", yes(args.resolve)), ("prune", prune)];
+    let path = format!("/v1/apply{}", query(&asked));
+    let client = Arc::new(client);
+    let fetching = Fetching::watch(Arc::clone(&client));
+    let answer = client.post_manifests::<Answer>(&path, &manifests);
+    fetching.end();
+    let answer = answer?;
     if args.output.is_some() {
         say!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
         return Ok(());
@@ -90,7 +100,7 @@ pub fn apply(client: Client, args: &ApplyArgs) -> Done {
         (change.workload.clone(), goal)
     });
     let goals: BTreeMap<WorkloadKey, Goal> = goals.collect();
-    progress::watch(Arc::new(client), goals, seq, args.timeout)
+    progress::watch(client, goals, seq, args.timeout)
 }
 
 fn told(change: &AppliedChange, dry_run: bool) -> String {
@@ -119,11 +129,15 @@ pub struct DiffArgs {
     /// A file, a folder, or - for standard input; may be given several times
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
+    /// Ask other registries again what their tags mean
+    #[arg(long)]
+    resolve: bool,
 }
 
 pub fn diff(client: &Client, args: &DiffArgs) -> Done {
     let manifests = files::read(&args.files)?;
-    let diffs: Diffs = client.post_manifests("/v1/diff", &manifests)?;
+    let path = format!("/v1/diff{}", query(&[("resolve", args.resolve.then(|| "true".to_string()))]));
+    let diffs: Diffs = client.post_manifests(&path, &manifests)?;
     let mut differs = false;
     for item in diffs.items.iter().filter(|item| item.change != ChangeKind::Unchanged) {
         differs = true;

@@ -50,7 +50,7 @@ pub fn delete(client: Client, args: &DeleteArgs) -> Done {
         Some(Kind::Agents) => {
             return each(args, |name| client.delete(&format!("/v1/agents/{}", escape(name))));
         }
-        Some(Kind::Artifacts) => {
+        Some(Kind::Artifacts | Kind::Images) => {
             return each(args, |name| client.delete(&format!("/v1/artifacts/{}", escape(name))));
         }
         Some(Kind::Workloads) | None => {}

@@ -21,6 +21,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(90);
 
 pub struct Client {
     http: ureq::Agent,
+    /// For what may fetch images before it answers.
+    fetches: ureq::Agent,
     streams: ureq::Agent,
     pub context: Context,
 }
@@ -30,9 +32,11 @@ impl Client {
         let config =
             || ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_WAIT));
         let http = config().timeout_global(Some(ANSWER_WAIT)).build().new_agent();
+        let fetches =
+            config().timeout_global(Some(crate::api::FETCH_WAIT_MAX + ANSWER_WAIT)).build().new_agent();
         // A stream lives as long as somebody looks; the hub says something every 15 s.
         let streams = config().build().new_agent();
-        Client { http, streams, context }
+        Client { http, fetches, streams, context }
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Done<T> {
@@ -52,7 +56,7 @@ impl Client {
 
     /// As `post`; what is wrong is told with the file and the line it is in.
     pub fn post_manifests<T: DeserializeOwned>(&self, path: &str, manifests: &Manifests) -> Done<T> {
-        let request = self.http.post(self.url(path)).header("authorization", self.bearer()?);
+        let request = self.fetches.post(self.url(path)).header("authorization", self.bearer()?);
         let sent = request.header("content-type", "application/yaml").send(manifests.text.as_bytes());
         let response = self.checked_at(sent, &|detail| {
             let (file, line) = manifests.place(detail.line?);

@@ -44,7 +44,7 @@ pub fn main(client: &Client, args: &DescribeArgs) -> Done {
     let path = match args.kind {
         Kind::Workloads => kinds::path(&kinds::key(&args.name, args.namespace.as_deref())?) + "/describe",
         Kind::Agents => format!("/v1/agents/{}", escape(&args.name)),
-        Kind::Artifacts => format!("/v1/artifacts/{}", escape(&args.name)),
+        Kind::Artifacts | Kind::Images => format!("/v1/artifacts/{}", escape(&args.name)),
         _ => return Err(Failure::usage("describe takes a workload, an agent or an artifact")),
     };
     let text = match (args.output, args.kind) {
@@ -53,7 +53,7 @@ pub fn main(client: &Client, args: &DescribeArgs) -> Done {
             serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
         }
         (None, Kind::Agents) => agent(client, &client.get(&path)?)?,
-        (None, Kind::Artifacts) => artifact(&client.get(&path)?),
+        (None, Kind::Artifacts | Kind::Images) => artifact(&client.get(&path)?),
         (None, _) => workload(&client.get(&path)?),
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -224,12 +224,16 @@ fn platforms(image: &ImageRecord) -> String {
 fn artifact(a: &ArtifactView) -> String {
     let tags = a.tags.iter().cloned().collect::<Vec<_>>().join(", ");
     let users = a.used_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let image = a.image.as_deref();
+    let sources = image.map(|image| image.sources.join(", ")).unwrap_or_default();
     let mut text = lines(&[
         ("Artifact", a.digest.to_string()),
         ("Kind", get::artifact_kind(a.kind).to_string()),
         ("Tags", tags),
+        ("Source", sources),
+        ("Platforms", image.map(get::platforms).unwrap_or_default()),
         ("Size", size(a.size_bytes)),
-        ("Pushed", format!("{} ago", ago(a.pushed_wall_ms))),
+        ("Since", format!("{} ago", ago(a.pushed_wall_ms))),
         ("Used by", users),
     ]);
     if let Some(image) = &a.image {

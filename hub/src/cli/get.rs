@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use contract::manifest::to_yaml;
+use hub_core::image::ImageRecord;
 use hub_core::record::ArtifactKind;
 use hub_core::view::{AgentView, ArtifactView, CompiledView, EventView, InstanceView, WorkloadView};
 use serde::Deserialize;
@@ -36,7 +37,7 @@ Examples:
   hub get w press -o yaml   the manifest as it was applied
   hub get instances -w      and again whenever something changes")]
 pub struct GetArgs {
-    /// workloads, instances, agents, artifacts, events or all
+    /// workloads, instances, agents, artifacts, images, events or all
     kind: Kind,
     /// Only this one
     name: Option<String>,
@@ -82,7 +83,7 @@ pub fn main(client: Client, args: &GetArgs) -> Done {
     }
     let kinds = match args.kind {
         Kind::Agents => "agent",
-        Kind::Artifacts => "artifact",
+        Kind::Artifacts | Kind::Images => "artifact",
         Kind::Events => "event",
         _ => "workload,agent",
     };
@@ -147,6 +148,7 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Instances => "instances",
         Kind::Agents => "agents",
         Kind::Artifacts => "artifacts",
+        Kind::Images => "images",
         Kind::Events => "events",
         Kind::All => "all",
     }
@@ -158,7 +160,7 @@ fn path(kind: Kind, args: &GetArgs) -> Done<String> {
     let selector = ("selector", args.selector.clone());
     Ok(match kind {
         Kind::Agents => format!("/v1/agents{}", query(&[selector])),
-        Kind::Artifacts => "/v1/artifacts".to_string(),
+        Kind::Artifacts | Kind::Images => "/v1/artifacts".to_string(),
         Kind::Events => "/v1/events".to_string(),
         _ => format!("/v1/{}{}", noun(kind), query(&[("namespace", namespace), selector])),
     })
@@ -166,6 +168,9 @@ fn path(kind: Kind, args: &GetArgs) -> Done<String> {
 
 /// By name, where the API lists all. A name that is not there is an error.
 fn narrow(kind: Kind, items: &mut Vec<Value>, args: &GetArgs) -> Done {
+    if kind == Kind::Images {
+        items.retain(|item| item["kind"] == "ociImage");
+    }
     let Some(name) = &args.name else { return Ok(()) };
     if kind == Kind::Events {
         return Err(Failure::usage("events have no names; see 'hub describe workload <name>'"));
@@ -178,8 +183,8 @@ fn narrow(kind: Kind, items: &mut Vec<Value>, args: &GetArgs) -> Done {
         }
         Kind::Agents => item["agent"].as_str() == Some(name),
         _ => {
-            item["digest"].as_str() == Some(name)
-                || item["tags"].as_array().is_some_and(|t| t.iter().any(|t| t == name))
+            let has = |list: &Value| list.as_array().is_some_and(|names| names.iter().any(|n| n == name));
+            item["digest"].as_str() == Some(name) || has(&item["tags"]) || has(&item["image"]["sources"])
         }
     };
     items.retain(fits);
@@ -214,6 +219,7 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
             Kind::Workloads => "; 'hub example' shows one to apply",
             Kind::Agents => "; start one with 'edge-agent run'",
             Kind::Artifacts => "; 'hub push x.wasm --tag x:1' adds one",
+            Kind::Images => "; 'hub push' adds one, or an apply that names 'image: host/repo:tag'",
             _ if !args.all_namespaces && matches!(kind, Kind::Instances) => "; -A looks in every namespace",
             _ => "",
         };
@@ -225,6 +231,7 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
         Kind::Instances => instances(&typed(items)?, wide),
         Kind::Agents => agents(&typed(items)?, wide),
         Kind::Artifacts => artifacts(&typed(items)?),
+        Kind::Images => images(&typed(items)?, wide),
         Kind::Events | Kind::All => events(&typed(items)?),
     })
 }
@@ -331,7 +338,6 @@ pub fn agents(items: &[AgentView], wide: bool) -> String {
 
 fn artifacts(items: &[ArtifactView]) -> String {
     let rows = items.iter().map(|a| {
-        let tags = a.tags.iter().cloned().collect::<Vec<_>>().join(",");
         let compiled = a.compiled.iter().map(|(engine, state)| {
             let target = engine
                 .rsplit_once("-p")
@@ -344,13 +350,12 @@ fn artifacts(items: &[ArtifactView]) -> String {
                 CompiledView::Unserved => paint(&format!("{target} no worker"), Color::Red),
             }
         });
-        let tags = if tags.is_empty() { "-".to_string() } else { tags };
         let fits = match &a.image {
-            Some(image) => image.names(),
+            Some(image) => platforms(image),
             None => compiled.collect::<Vec<_>>().join("; "),
         };
         vec![
-            tags,
+            artifact_names(a),
             a.digest.short(),
             artifact_kind(a.kind).to_string(),
             size(a.size_bytes),
@@ -359,7 +364,32 @@ fn artifacts(items: &[ArtifactView]) -> String {
             fits,
         ]
     });
-    table(&["TAGS", "DIGEST", "KIND", "SIZE", "AGE", "USED BY", "FOR"], &rows.collect::<Vec<_>>())
+    table(&["NAMES", "DIGEST", "KIND", "SIZE", "AGE", "USED BY", "FOR"], &rows.collect::<Vec<_>>())
+}
+
+fn images(items: &[ArtifactView], wide: bool) -> String {
+    let rows = items.iter().map(|a| {
+        let users = a.used_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let users = if users.is_empty() { "-".to_string() } else { users };
+        let digest = if wide { a.digest.to_string() } else { a.digest.short() };
+        let platforms = a.image.as_ref().map(|image| platforms(image)).unwrap_or_default();
+        vec![artifact_names(a), digest, size(a.size_bytes), ago(a.pushed_wall_ms), platforms, users]
+    });
+    table(&["IMAGE", "DIGEST", "SIZE", "AGE", "PLATFORMS", "USED BY"], &rows.collect::<Vec<_>>())
+}
+
+/// Tags of this hub, and as whom other registries have it.
+fn artifact_names(a: &ArtifactView) -> String {
+    let sources = a.image.iter().flat_map(|image| image.sources.iter());
+    let names = a.tags.iter().chain(sources).cloned().collect::<Vec<_>>().join(",");
+    if names.is_empty() { "-".to_string() } else { names }
+}
+
+/// Those that are here, and in brackets those that its registry has besides.
+pub fn platforms(image: &ImageRecord) -> String {
+    let here = image.platforms.iter().map(|p| p.platform.to_string());
+    let there = image.offered.iter().map(|platform| format!("({platform})"));
+    here.chain(there).collect::<Vec<_>>().join(", ")
 }
 
 /// The runtime, and what of it.
@@ -404,7 +434,7 @@ fn names(kind: Kind, items: &[Value]) -> String {
         Kind::Workloads => "key",
         Kind::Instances => "instance",
         Kind::Agents => "agent",
-        Kind::Artifacts => "digest",
+        Kind::Artifacts | Kind::Images => "digest",
         _ => "seq",
     };
     items

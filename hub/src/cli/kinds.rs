@@ -12,6 +12,8 @@ pub enum Kind {
     Instances,
     Agents,
     Artifacts,
+    /// Of the artefacts, those that are containers.
+    Images,
     Events,
     /// Workloads and their instances.
     All,
@@ -26,6 +28,7 @@ impl FromStr for Kind {
             "instance" | "instances" | "i" => Ok(Kind::Instances),
             "agent" | "agents" | "a" => Ok(Kind::Agents),
             "artifact" | "artifacts" | "artefact" | "artefacts" => Ok(Kind::Artifacts),
+            "image" | "images" | "img" => Ok(Kind::Images),
             "event" | "events" | "ev" => Ok(Kind::Events),
             "all" => Ok(Kind::All),
             "pod" | "pods" | "po" | "task" | "tasks" | "alloc" | "allocs" => {
@@ -34,8 +37,7 @@ impl FromStr for Kind {
             "node" | "nodes" | "no" => Err("here they are 'agents'".into()),
             "deployment" | "deployments" | "deploy" | "ds" | "daemonset" | "job" | "jobs" | "service"
             | "services" => Err("here they are 'workloads'".into()),
-            "image" | "images" => Err("here they are 'artifacts'".into()),
-            _ => Err("kinds: workloads, instances, agents, artifacts, events, all".into()),
+            _ => Err("kinds: workloads, instances, agents, artifacts, images, events, all".into()),
         }
     }
 }

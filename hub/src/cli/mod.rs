@@ -15,6 +15,7 @@ mod client;
 mod context;
 mod describe;
 mod exit;
+mod fetching;
 mod files;
 mod get;
 mod hub_cmd;
@@ -69,7 +70,7 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Show what an apply would change
     Diff(apply::DiffArgs),
-    /// List workloads, instances, agents, artifacts or events
+    /// List workloads, instances, agents, artifacts, images or events
     Get(get::GetArgs),
     /// Everything about one workload, agent or artifact, and what it waits for
     Describe(describe::DescribeArgs),
@@ -91,11 +92,13 @@ enum Command {
     Events(logs::EventsArgs),
     /// Hand a WebAssembly module or component, or a container image, to the hub
     Push(push::PushArgs),
-    /// What was pushed: the same as 'get artifacts'
+    /// What was pushed or fetched: the same as 'get artifacts'
     Artifacts(AgentsArgs),
+    /// Container images, pushed or of other registries: what they are, for which boards, who uses them
+    Images(AgentsArgs),
     /// Wait until workloads are steady or gone
     Wait(change::WaitArgs),
-    /// A manifest to begin with: workload (the default), or workload-full with every field
+    /// A manifest to begin with: workload (the default), workload-full with every field, or container
     Example {
         name: Option<String>,
     },
@@ -167,6 +170,7 @@ fn perform(command: Command, hub: &HubArgs) -> Done {
         Command::Get(args) => get::main(client()?, &args),
         Command::Agents(args) => get::main(client()?, &args.of(kinds::Kind::Agents)),
         Command::Artifacts(args) => get::main(client()?, &args.of(kinds::Kind::Artifacts)),
+        Command::Images(args) => get::main(client()?, &args.of(kinds::Kind::Images)),
         Command::Describe(args) => describe::main(&client()?, &args),
         Command::Delete(args) => change::delete(client()?, &args),
         Command::Scale(args) => change::scale(client()?, &args),

@@ -7,6 +7,7 @@ use contract::quantity::Duration;
 use transport::{Endpoint, Prefix};
 
 use crate::compile::command::LimitArgs;
+use crate::fetch::RegistryArgs;
 
 /// Where a hub keeps everything, and where the CLI looks for its token.
 pub const DEFAULT_DATA: &str = "/var/lib/skerry/hub";
@@ -45,6 +46,8 @@ pub struct ServeArgs {
     /// to start.
     #[arg(long)]
     pub new_lineage_if_lost: bool,
+    #[command(flatten)]
+    pub registries: RegistryArgs,
     #[command(flatten)]
     pub compile: LimitArgs,
 }

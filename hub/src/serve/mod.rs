@@ -36,6 +36,7 @@ const THREADS: usize = 2;
 pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
     let endpoint = args.check()?;
+    let registries = args.registries.open()?;
     let data = DataDir::open(&args.data)?;
     let found = store::open(&data, args.new_lineage_if_lost)?;
     if let Some(remark) = &found.remark {
@@ -68,6 +69,7 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
             key,
             token,
             workers: Workers::new(exe, args.compile.limits()),
+            registries,
             heartbeat_ms: args.heartbeat.ms,
             report_window_ms: args.report_window.ms,
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use contract::Digest;
+use contract::platform::Platform;
 use hub_core::api::{Answer, Effect, EffectId, Op, Outcome, RequestId, Write};
 use tokio::sync::mpsc;
 use wasm::EngineId;
@@ -12,9 +13,10 @@ use wasm::EngineId;
 use super::handle::Said;
 use super::publish::{Publication, Publisher};
 use super::ring::Ring;
-use crate::artifact::ArtifactStore;
+use crate::artifact::{ArtifactStore, Pin};
 use crate::compile::{CompileFailure, Workers, compile_blob};
 use crate::failpoint::{self, Point};
+use crate::fetch::{FetchError, Fetcher};
 use crate::store::StoreWriter;
 
 pub struct Performer {
@@ -25,6 +27,7 @@ pub struct Performer {
     pub ring: Ring,
     pub artifacts: ArtifactStore,
     pub workers: Arc<Workers>,
+    pub fetcher: Arc<Fetcher>,
     /// Ends of effects. As many as there are effects in progress, which the core bounds.
     pub finished: mpsc::UnboundedSender<(EffectId, Outcome)>,
     /// Told when blobs may have lost their last name.
@@ -50,11 +53,24 @@ impl Performer {
         ring: Ring,
         artifacts: ArtifactStore,
         workers: Arc<Workers>,
+        fetcher: Arc<Fetcher>,
         finished: mpsc::UnboundedSender<(EffectId, Outcome)>,
         sweep: Arc<tokio::sync::Notify>,
     ) -> Performer {
         let (waiting, gates, deaf) = (HashMap::new(), Gates::default(), Vec::new());
-        Performer { writer, waiting, publisher, ring, artifacts, workers, finished, sweep, gates, deaf }
+        Performer {
+            writer,
+            waiting,
+            publisher,
+            ring,
+            artifacts,
+            workers,
+            fetcher,
+            finished,
+            sweep,
+            gates,
+            deaf,
+        }
     }
 
     pub fn perform(&mut self, effects: Vec<Effect>) {
@@ -96,6 +112,7 @@ impl Performer {
                 self.finish(id, Outcome::Done);
             }
             Op::Compile { source, engine } => self.compile(id, source, engine),
+            Op::Fetch { image, sources, platform } => self.fetch(id, image, sources, platform),
             Op::PublishDesired { agent, document } => {
                 self.publisher.publish(id, Publication::Desired { agent, document });
             }
@@ -158,8 +175,38 @@ impl Performer {
         });
     }
 
+    fn fetch(&self, id: EffectId, image: Digest, sources: Vec<String>, platform: Platform) {
+        let (fetcher, finished) = (Arc::clone(&self.fetcher), self.finished.clone());
+        tokio::spawn(async move {
+            let outcome = fetch(&fetcher, image, sources, platform).await;
+            let _ = finished.send((id, outcome));
+        });
+    }
+
     fn finish(&self, id: EffectId, outcome: Outcome) {
         let _ = self.finished.send((id, outcome));
+    }
+}
+
+/// As with compiled code, the pieces stay pinned until the record must have been written.
+async fn fetch(fetcher: &Arc<Fetcher>, image: Digest, sources: Vec<String>, platform: Platform) -> Outcome {
+    let wanted = platform.clone();
+    let done = fetcher.apart(async move |fetcher| fetcher.late(image, &sources, &wanted).await).await;
+    match done {
+        Some(Ok((record, pins))) => {
+            tracing::info!(%image, %platform, "fetched");
+            pins.into_iter().for_each(Pin::release_later);
+            Outcome::Fetched { image: Box::new(record) }
+        }
+        Some(Err(FetchError::Refused(reason))) => {
+            tracing::warn!(%image, %platform, "not fetched: {reason}");
+            Outcome::Refused(reason)
+        }
+        Some(Err(FetchError::Fault(reason))) => {
+            tracing::warn!(%image, %platform, "not fetched, to be tried again: {reason}");
+            Outcome::Fault(reason)
+        }
+        None => Outcome::Fault("the hub is stopping".into()),
     }
 }
 

@@ -9,6 +9,7 @@ use contract::time::Millis;
 use ed25519_dalek::SigningKey;
 use hub_core::api::HubFacts;
 use hub_core::{Config, Core};
+use oci::pull::Registries;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use crate::api::{self, App, Identity};
 use crate::artifact::ArtifactStore;
 use crate::compile::{self, Workers};
 use crate::data::{self, DataDir};
+use crate::fetch::Fetcher;
 use crate::store::{Found, Loaded, StoreWriter};
 
 pub struct Parts {
@@ -36,6 +38,7 @@ pub struct Parts {
     pub key: SigningKey,
     pub token: String,
     pub workers: Workers,
+    pub registries: Registries,
     pub heartbeat_ms: Millis,
     pub report_window_ms: Millis,
 }
@@ -53,8 +56,8 @@ pub struct Running {
 
 impl Parts {
     pub async fn start(self) -> anyhow::Result<Running> {
-        let Parts { data, found, listener, broker, key, token, workers, heartbeat_ms, report_window_ms } =
-            self;
+        let (heartbeat_ms, report_window_ms) = (self.heartbeat_ms, self.report_window_ms);
+        let Parts { data, found, listener, broker, key, token, workers, registries, .. } = self;
         let data = Arc::new(data);
         let artifacts = ArtifactStore::open(&data.artifacts())?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -69,6 +72,7 @@ impl Parts {
         let (finish, finished) = mpsc::unbounded_channel();
         let (ring, workers, sweep) = (Ring::new(term), Arc::new(workers), Arc::new(Notify::new()));
         let stop = CancellationToken::new();
+        let fetcher = Fetcher::new(registries, artifacts.clone(), stop.clone())?;
         let publisher = Publisher::start(broker.bus.sender, key.clone(), finish.clone());
         let performer = Performer::new(
             writer,
@@ -76,6 +80,7 @@ impl Parts {
             ring.clone(),
             artifacts.clone(),
             Arc::clone(&workers),
+            Arc::clone(&fetcher),
             finish,
             Arc::clone(&sweep),
         );
@@ -99,8 +104,9 @@ impl Parts {
             broker_kind: broker.kind,
             broker_url: broker.url.clone(),
         };
+        let data_too = Arc::clone(&data);
         let app =
-            App::new(Arc::clone(&data), hub, ring, artifacts, workers, &token, key, identity, stop.clone());
+            App::new(data_too, hub, ring, artifacts, workers, fetcher, &token, key, identity, stop.clone());
         tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));
         // Once at start: a crash may have left blobs whose record never came.
         sweep.notify_one();

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod image;
+pub mod look;
 pub mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hub::compile::{Limits, Workers};
 use hub::data::DataDir;
+use hub::fetch::RegistryArgs;
 use hub::serve::broker::{Broker, BrokerKind};
 use hub::serve::exit::Exit;
 use hub::serve::start::{Parts, Running};
@@ -45,8 +47,22 @@ impl TestHub {
         TestHub::start_on(dir, limits, |data| store::open(data, false).unwrap())
     }
 
+    /// That may ask these registries.
+    pub fn start_asking(dir: &Path, registries: RegistryArgs) -> TestHub {
+        TestHub::start_as(dir, limits(), registries, |data| store::open(data, false).unwrap())
+    }
+
     /// On a store that the test holds the other end of.
     pub fn start_on(dir: &Path, limits: Limits, found: impl FnOnce(&DataDir) -> Found) -> TestHub {
+        TestHub::start_as(dir, limits, RegistryArgs::default(), found)
+    }
+
+    fn start_as(
+        dir: &Path,
+        limits: Limits,
+        registries: RegistryArgs,
+        found: impl FnOnce(&DataDir) -> Found,
+    ) -> TestHub {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let broker = memory::Broker::new();
@@ -65,6 +81,7 @@ impl TestHub {
                 key: data.signing_key().unwrap(),
                 token: token.clone(),
                 workers: Workers::new(PathBuf::from(env!("CARGO_BIN_EXE_hub")), limits),
+                registries: registries.open().unwrap(),
                 heartbeat_ms: 600_000,
                 report_window_ms: 0,
                 data,

@@ -312,6 +312,7 @@ impl World {
                 return self.hub_sends(life, id, Some(agent), Down::Command(*command));
             }
             Op::Compile { source, engine } => return self.compile(life, id, source, &engine),
+            Op::Fetch { .. } => unreachable!("no world names another registry"),
         }
         self.after(1, Ev::HubEffectEnds { life, id, outcome: Outcome::Done });
     }

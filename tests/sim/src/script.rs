@@ -101,7 +101,8 @@ pub fn workload(n: usize, artifact: usize, variant: u64) -> Workload {
 }
 
 pub fn apply(workloads: Vec<Workload>) -> Request {
-    let apply = Apply { workloads, prune: None, dry_run: false, if_versions: BTreeMap::new() };
+    let (images, if_versions) = Default::default();
+    let apply = Apply { workloads, images, prune: None, dry_run: false, if_versions };
     Request::Apply(Box::new(apply))
 }
 
@@ -232,6 +233,7 @@ impl World {
                 let (workloads, if_versions) = (vec![workload], BTreeMap::new());
                 self.request(Request::Apply(Box::new(Apply {
                     workloads,
+                    images: BTreeMap::new(),
                     prune,
                     dry_run: false,
                     if_versions,

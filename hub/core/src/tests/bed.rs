@@ -77,6 +77,8 @@ pub struct Bed {
     pub open: Vec<Effect>,
     /// Documents published, ever.
     pub documents: usize,
+    /// What a registry gives; None: it is away.
+    pub registry: Option<crate::image::ImageRecord>,
     config: Config,
     requests: u64,
 }
@@ -98,6 +100,7 @@ impl Bed {
             ops,
             open,
             documents: 0,
+            registry: None,
             config,
             requests: 0,
         };
@@ -153,6 +156,10 @@ impl Bed {
             Op::Compile { source, engine } => {
                 Outcome::Compiled { digest: compiled(source, engine), size_bytes: 99 }
             }
+            Op::Fetch { .. } => match self.registry.clone() {
+                Some(image) => Outcome::Fetched { image: Box::new(image) },
+                None => Outcome::Fault("no route to r.local".into()),
+            },
             _ => Outcome::Done,
         };
         self.step(Event::Finished { id: effect.id, outcome });
@@ -281,7 +288,8 @@ pub fn compiled(source: &Digest, engine: &str) -> Digest {
 }
 
 pub fn apply_of(workloads: Vec<Workload>) -> Apply {
-    Apply { workloads, prune: None, dry_run: false, if_versions: BTreeMap::new() }
+    let (images, if_versions) = Default::default();
+    Apply { workloads, images, prune: None, dry_run: false, if_versions }
 }
 
 pub fn id(text: &str) -> AgentId {

@@ -13,12 +13,12 @@ use crate::api::*;
 use crate::image::{ImagePlatform, ImageRecord, Piece};
 use crate::record::ArtifactKind;
 
-fn piece(text: &str) -> Piece {
+pub fn piece(text: &str) -> Piece {
     Piece { digest: Digest::of(text.as_bytes()), size_bytes: 10 }
 }
 
 /// Every platform has a layer of its own above one that all share.
-fn image(name: &str, platforms: &[&str]) -> ImageRecord {
+pub fn image(name: &str, platforms: &[&str]) -> ImageRecord {
     let one = |platform: &&str| ImagePlatform {
         platform: platform.parse().unwrap(),
         manifest: piece(&format!("{name} {platform}")),
@@ -27,7 +27,7 @@ fn image(name: &str, platforms: &[&str]) -> ImageRecord {
         stop_signal: Some("QUIT".into()),
     };
     let indexes = BTreeMap::from([(Digest::of(name.as_bytes()), 10)]);
-    ImageRecord { platforms: platforms.iter().map(one).collect(), indexes }
+    ImageRecord { platforms: platforms.iter().map(one).collect(), indexes, ..ImageRecord::default() }
 }
 
 fn push(bed: &mut Bed, tag: &str, platforms: &[&str]) -> Digest {
@@ -39,7 +39,7 @@ fn push(bed: &mut Bed, tag: &str, platforms: &[&str]) -> Digest {
     digest
 }
 
-fn board(bed: &mut Bed, name: &str, arch: &str) -> Board {
+pub fn board(bed: &mut Bed, name: &str, arch: &str) -> Board {
     let mut board = Board::new(name);
     board.presence.arch = arch.into();
     board.presence.features.extend(["oci".to_string(), "devices".to_string()]);
@@ -52,23 +52,23 @@ fn ports(mut workload: Workload, ports: &[u16]) -> Workload {
     workload
 }
 
-fn refused(answer: Answer) -> String {
+pub fn refused(answer: Answer) -> String {
     let Answer::Refused { errors } = answer else { panic!("{answer:?}") };
     let text = |e: &Refusal| format!("{} {}", e.field, e.reason);
     errors.iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
-fn warnings(answer: Answer) -> String {
+pub fn warnings(answer: Answer) -> String {
     let Answer::Applied { warnings, .. } = answer else { panic!("{answer:?}") };
     warnings.join("\n")
 }
 
-fn not_here(bed: &Bed, name: &str) -> Vec<String> {
+pub fn not_here(bed: &Bed, name: &str) -> Vec<String> {
     let list = bed.core.describe(bed.at(), &key(name)).unwrap().not_here;
     list.into_iter().map(|n| format!("{}: {}", n.agent, n.reason)).collect()
 }
 
-fn run(board: &Board, name: &str) -> contract::run::RunSpec {
+pub fn run(board: &Board, name: &str) -> contract::run::RunSpec {
     board.desired.as_ref().unwrap().assignments[&key(name)].run.clone()
 }
 

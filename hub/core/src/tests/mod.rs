@@ -7,6 +7,7 @@ mod board;
 mod commands;
 mod images;
 mod placement;
+mod registries;
 mod restore;
 mod sessions;
 mod steadiness;

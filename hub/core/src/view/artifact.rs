@@ -55,9 +55,9 @@ impl Core {
         self.world.artifacts.values().map(|artifact| self.artifact_view(artifact, &engines)).collect()
     }
 
-    /// By digest or `name:tag`.
+    /// By digest, by `name:tag`, or by the name that a manifest gave it at another registry.
     pub fn artifact(&self, reference: &str) -> Option<ArtifactView> {
-        let digest = self.world.tags.get(reference).copied().or_else(|| reference.parse().ok())?;
+        let digest = self.world.named(reference)?;
         Some(self.artifact_view(self.world.artifacts.get(&digest)?, &self.fleet_engines()))
     }
 
