@@ -155,13 +155,15 @@ impl Emulated {
         if code == 0 { serde_json::from_str(&said).ok() } else { None }
     }
 
-    /// Workload → process in its cgroup, as the kernel says.
-    pub fn pids(&self) -> BTreeMap<String, u32> {
-        let line = format!("cd {} && for d in */; do echo $d $(cat $d/cgroup.procs); done", self.cgroups);
-        let (_, said) = self.try_sh(&line);
+    /// Workload → processes in its cgroup, as the kernel says: of a container its payload's, then its shim.
+    pub fn pids(&self) -> BTreeMap<String, Vec<u32>> {
+        let files = "$d/work/cgroup.procs $d/shim/cgroup.procs $d/cgroup.procs";
+        let each = format!("for d in */; do echo $d $(cat {files} 2>/dev/null); done");
+        let (_, said) = self.try_sh(&format!("cd {} && {each}", self.cgroups));
         let pids = said.lines().filter_map(|line| {
-            let (group, pid) = line.split_once("/ ")?;
-            Some((group.split('.').nth(1)?.to_string(), pid.trim().parse().ok()?))
+            let (group, pids) = line.split_once("/ ")?;
+            let pids: Vec<u32> = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            (!pids.is_empty()).then(|| Some((group.split('.').nth(1)?.to_string(), pids)))?
         });
         pids.collect()
     }
@@ -170,13 +172,13 @@ impl Emulated {
     pub fn pid(&self, workload: &str) -> u32 {
         let mut found = None;
         self.until(&format!("{workload} runs"), |board| {
-            found = board.pids().get(workload).copied();
+            found = board.pids().get(workload).map(|pids| pids[0]);
             found.is_some()
         });
         found.expect("just seen")
     }
 
-    /// A file of a workload's cgroup.
+    /// A file of a workload's cgroup; a container's limits are below `work/`.
     #[track_caller]
     pub fn limit(&self, workload: &str, file: &str) -> String {
         self.sh(&format!("cat {}/default.{workload}.0.*/{file}", self.cgroups))

@@ -1,9 +1,13 @@
 //! What only another machine can show: cgroup v2, a plug that is pulled, systemd as PID 1. Ignored unless asked
 //! for (`--ignored`): it needs qemu, which `cross/board/build` installs.
 
-use e2e::{Emulated, Hub, Init, Value};
+use e2e::{Emulated, Hub, Init, Value, busybox};
 
 const QUIET: &str = "  args: [--every, \"60000\"]\n  resources: {memory: 32Mi, cpu: 200m, pids: 8}";
+
+/// A container; its first process ends when it is asked to.
+const BOX: &str = r#"  args: ["trap 'exit 0' TERM; sleep 100000 & wait"]
+  resources: {memory: 32Mi, cpu: 200m, pids: 8, storage: 8Mi}"#;
 
 struct Bench {
     board: Emulated,
@@ -20,6 +24,9 @@ fn bench(init: Init) -> Bench {
     println!("power to first command: {:.1} s", board.power_on().as_secs_f64());
     hub.push("hello");
     hub.push("misbehave");
+    let layout = busybox(&dir.path().join("image"), "");
+    let (code, out, err) = hub.cli(&["push", layout.to_str().expect("a path"), "--tag", "box:1"]);
+    assert_eq!(code, 0, "{out}{err}");
     Bench { board, hub, _dir: dir }
 }
 
@@ -27,10 +34,22 @@ fn instance(hub: &Hub, name: &str) -> Value {
     hub.get(&format!("/v1/instances?workload={name}&agent=board"))["items"][0].clone()
 }
 
-fn the_limits_are_set(board: &Emulated, workload: &str) {
-    assert_eq!(board.limit(workload, "memory.max"), (32 << 20).to_string());
-    assert_eq!(board.limit(workload, "cpu.max"), "20000 100000");
-    assert_eq!(board.limit(workload, "pids.max"), "8");
+fn the_limits_are_set(board: &Emulated) {
+    for (workload, below) in [("work", ""), ("box", "work/")] {
+        assert_eq!(board.limit(workload, &format!("{below}memory.max")), (32 << 20).to_string());
+        assert_eq!(board.limit(workload, &format!("{below}cpu.max")), "20000 100000");
+        assert_eq!(board.limit(workload, &format!("{below}pids.max")), "8");
+    }
+}
+
+/// The kernel ends the one that takes too much, by the limit's name.
+fn is_out_of_memory(board: &Emulated, hub: &Hub, workload: &str) {
+    let mut exit = Value::Null;
+    board.until(&format!("{workload} has ended"), |_| {
+        exit = instance(hub, workload)["lastExit"].clone();
+        exit.is_object()
+    });
+    assert_eq!(exit["name"], "outOfMemory", "{workload}: {exit}");
 }
 
 #[test]
@@ -39,18 +58,22 @@ fn cgroup_v2_bounds_work_and_it_survives_its_agent() {
     let Bench { board, hub, _dir } = bench(Init::Busybox);
     board.online(&hub);
     board.run(&hub, "work", "hello", QUIET);
-    the_limits_are_set(&board, "work");
-    let work = board.pid("work");
+    board.run(&hub, "box", "box", BOX);
+    the_limits_are_set(&board);
+    let kept = |board: &Emulated| (board.pid("work"), board.pid("box"));
+    let before_all = kept(&board);
 
-    // The kernel ends the one that takes too much, by the limit's name; it slows the one that spins.
-    let oom = "  args: [oom]\n  resources: {memory: 16Mi}\n  restartPolicy: Never";
-    hub.apply(&e2e::manifest("oom", "misbehave", oom));
-    let mut exit = Value::Null;
-    board.until("the hog has ended", |_| {
-        exit = instance(&hub, "oom")["lastExit"].clone();
-        exit.is_object()
+    // A hog of either kind, a container that forks without end, a spinner.
+    let never = "  resources: {memory: 16Mi, pids: 8}\n  restartPolicy: Never";
+    let container = |script: &str| format!("  args: [\"{script}\"]\n{never}");
+    hub.apply(&e2e::manifest("oom", "misbehave", &format!("  args: [oom]\n{never}")));
+    hub.apply(&e2e::manifest("hog", "box", &container("tail /dev/zero")));
+    hub.apply(&e2e::manifest("forks", "box", &container("while :; do sleep 100 & done")));
+    is_out_of_memory(&board, &hub, "oom");
+    is_out_of_memory(&board, &hub, "hog");
+    board.until("no more than eight processes", |board| {
+        board.try_sh("/opt/edge-agent logs forks").1.contains("can't fork")
     });
-    assert_eq!(exit["name"], "outOfMemory", "{exit}");
     board.run(&hub, "spin", "misbehave", "  args: [spin]\n  resources: {cpu: 50m, memory: 16Mi}");
     board.until("the spinner is slowed down", |board| {
         let stat = board.limit("spin", "cpu.stat");
@@ -66,23 +89,27 @@ fn cgroup_v2_bounds_work_and_it_survives_its_agent() {
     assert_eq!(board.pids(), before, "it was restarted");
     assert_eq!(instance(&hub, "work")["restarts"], 0);
 
-    // A frozen workload can be ended, too.
-    board.sh(&format!("echo 1 | tee {}/default.spin.0.*/cgroup.freeze", board.cgroups));
-    hub.delete("/v1/workloads/default/spin");
-    hub.delete("/v1/workloads/default/oom");
-    board.until("only the work's cgroup is left", |board| {
-        board.sh(&format!("ls -d {}/*/ | wc -l", board.cgroups)) == "1"
+    // What is frozen can be ended, too.
+    board.run(&hub, "ice", "box", BOX);
+    let freeze = |group: &str| board.sh(&format!("echo 1 | tee {}/{group}/cgroup.freeze", board.cgroups));
+    freeze("default.spin.0.*");
+    freeze("default.ice.0.*/work");
+    for name in ["spin", "ice", "oom", "hog", "forks"] {
+        hub.delete(&format!("/v1/workloads/default/{name}"));
+    }
+    board.until("only the work's cgroups are left", |board| {
+        board.sh(&format!("ls -d {}/*/ | wc -l", board.cgroups)) == "2"
     });
-    assert_eq!(board.pid("work"), work);
+    assert_eq!(kept(&board), before_all);
 
     // The cable is cut: the work does not notice, and what was applied meanwhile comes with the cable.
     board.link(false);
     board.until("the hub misses it", |_| instance(&hub, "work")["fresh"] == false);
     hub.apply(&e2e::manifest("later", "hello", QUIET));
-    assert_eq!(board.pid("work"), work);
+    assert_eq!(kept(&board), before_all);
     board.link(true);
     board.steady(&hub, "later");
-    assert_eq!(board.pid("work"), work);
+    assert_eq!(kept(&board), before_all);
 }
 
 #[test]
@@ -93,37 +120,50 @@ fn f05_after_a_power_cut_the_last_known_good_runs_without_hub() {
     let seed = std::env::var("SKERRY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1_u64);
     println!("{rounds} cuts, SKERRY_SEED={seed}");
     board.online(&hub);
-    board.run(&hub, "work", "hello", QUIET);
     let mut random = seed;
     for round in 1..=rounds {
-        // A new revision; when it has become the good one, the hub is told so, and must not be told too early.
-        let spec = format!("{QUIET}\n  env: {{ROUND: \"{round}\"}}");
-        hub.apply(&e2e::manifest("work", "hello", &spec));
-        board.steady(&hub, "work");
-        let acknowledged = instance(&hub, "work")["revision"].clone();
-        // Another one is on its way when the plug is pulled, some 0 to 1023 ms later.
-        let next = format!("{QUIET}\n  env: {{ROUND: \"{round}, next\"}}");
-        hub.apply(&e2e::manifest("work", "hello", &next));
-        let newest = hub.get("/v1/workloads/default/work")["revision"].clone();
+        // A new revision of each; when it has become the good one, the hub is told so, and must not be told too early.
+        let acknowledged = apply(&hub, &round.to_string());
+        WORKS.iter().for_each(|(name, ..)| board.steady(&hub, name));
+        // Others are on their way when the plug is pulled, some 0 to 1023 ms later.
+        let newest = apply(&hub, &format!("{round}, next"));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(std::time::Duration::from_millis(random >> 54));
         board.cut_power();
         hub.kill();
 
         let booted = board.power_on();
-        let pid = board.pid("work");
-        let took = board.started(pid) - board.started(board.agent_pid());
+        let took = WORKS.map(|(name, ..)| board.started(board.pid(name)) - board.started(board.agent_pid()));
         let status = board.status().expect("the agent answers");
         let text = status.to_string();
-        let revision = |r: &Value| r.as_str().is_some_and(|r| text.contains(r));
-        assert!(revision(&acknowledged) || revision(&newest), "{acknowledged} was acknowledged: {status:#}");
+        for (old, new) in acknowledged.iter().zip(&newest) {
+            assert!(text.contains(old) || text.contains(new), "{old} was acknowledged: {status:#}");
+        }
         assert_ne!(status["agent"]["session"]["name"], "connected");
-        println!("cut {round}: up after {:.1} s, work {took:.2} s after its agent", booted.as_secs_f64());
+        println!(
+            "cut {round}: up after {:.1} s, work {:.2} s after its agent, container {:.2} s",
+            booted.as_secs_f64(),
+            took[0],
+            took[1]
+        );
         hub.revive();
         board.online(&hub);
     }
-    board.steady(&hub, "work");
-    the_limits_are_set(&board, "work");
+    WORKS.iter().for_each(|(name, ..)| board.steady(&hub, name));
+    the_limits_are_set(&board);
+}
+
+const WORKS: [(&str, &str, &str); 2] = [("work", "hello", QUIET), ("box", "box", BOX)];
+
+/// A revision of each workload; their names.
+fn apply(hub: &Hub, round: &str) -> [String; 2] {
+    let spec = |spec: &str| format!("{spec}\n  env: {{ROUND: \"{round}\"}}");
+    let manifests = WORKS.map(|(name, image, own)| e2e::manifest(name, image, &spec(own)));
+    hub.apply(&manifests.join("---\n"));
+    WORKS.map(|(name, ..)| {
+        let workload = hub.get(&format!("/v1/workloads/default/{name}"));
+        workload["revision"].as_str().expect("a revision").to_string()
+    })
 }
 
 /// Workload → process, before and after something that must not touch work; another agent, where one is due.
@@ -137,6 +177,7 @@ fn unharmed(board: &Emulated, hub: &Hub, how: &str, other_agent: bool, act: impl
     }
     board.online(hub);
     board.steady(hub, "work");
+    board.steady(hub, "box");
     assert_eq!(board.pids(), before, "{how}");
 }
 
@@ -148,10 +189,11 @@ fn the_package_its_units_and_the_watchdog_touch_no_work() {
     board.online(&hub);
     board.run(&hub, "work", "hello", QUIET);
     board.run(&hub, "other", "hello", QUIET);
-    the_limits_are_set(&board, "work");
-    assert_eq!(board.pids().len(), 2);
+    board.run(&hub, "box", "box", BOX);
+    the_limits_are_set(&board);
+    assert_eq!(board.pids().len(), 3);
     board.until("a line for people", |b| {
-        b.sh("systemctl show -P StatusText edge-agent") == "2 of 2 instances run; connected to the hub"
+        b.sh("systemctl show -P StatusText edge-agent") == "3 of 3 instances run; connected to the hub"
     });
     let shape = board.check("systemd-unit");
     assert_eq!(shape["state"], "ok", "{shape}");
@@ -174,6 +216,7 @@ fn the_package_its_units_and_the_watchdog_touch_no_work() {
     let pid = board.pid("work");
     println!("work {:.2} s after its agent", board.started(pid) - board.started(board.agent_pid()));
     board.pid("other");
+    board.pid("box");
     removal(&board);
 }
 
@@ -229,6 +272,7 @@ fn removal(board: &Emulated) {
     board.sh("test -d /var/lib/skerry/agent && ! test -e /run/skerry/agent/instances");
     board.sh("/usr/bin/dpkg -i /opt/edge-agent_2_amd64.deb");
     board.pid("work");
+    board.pid("box");
     board.sh("/usr/bin/dpkg -P edge-agent");
     board.until("all work has ended", |board| board.pids().is_empty());
     board.sh("! test -e /var/lib/skerry && ! test -e /etc/skerry/agent.env");
