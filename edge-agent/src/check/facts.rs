@@ -35,6 +35,17 @@ pub struct Facts {
     pub engine: String,
 }
 
+impl Facts {
+    /// Containers have been placed here: what only they need is then no matter of taste.
+    pub fn has_containers(&self) -> bool {
+        let asked = match &self.broker {
+            Broker::Reached { document, .. } => document.as_ref(),
+            _ => None,
+        };
+        self.documents.iter().chain(asked).any(|document| document.containers)
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct System {
@@ -115,6 +126,8 @@ pub struct Document {
     pub for_agent: Option<String>,
     /// That its compiled code is made for.
     pub engines: Vec<String>,
+    /// Some of its work is containers.
+    pub containers: bool,
     /// Why it is not taken. Without a hub's key the signature is not looked at.
     pub refused: Option<String>,
 }

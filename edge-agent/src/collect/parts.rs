@@ -52,6 +52,7 @@ pub fn all(args: &BoardArgs, with_logs: bool) -> Vec<Part> {
         KERNEL.iter().filter_map(|file| Some(part(&file[1..], tail(Path::new(file))?, "kernel, board")));
     parts.extend(kernel);
     parts.extend(runs(&places));
+    parts.push(part("images", images(&places).into_bytes(), "pieces of container images on the disk"));
     if with_logs {
         parts.extend(logs(&places));
     }
@@ -109,8 +110,27 @@ fn runs(places: &Places) -> Vec<Part> {
             let name = format!("runs/{}/{run}/{file}", instance.file_name());
             parts.push(part(&name, redacted(&bytes), "a run's record, without its variables"));
         }
+        if let Some(bytes) = tail(&dir.shim_log()).filter(|bytes| !bytes.is_empty()) {
+            let name = format!("runs/{}/{run}/shim.log", instance.file_name());
+            parts.push(part(&name, bytes, "what its shim had to say"));
+        }
     }
     parts
+}
+
+/// What is here of images, complete or not, and how much has been written besides.
+fn images(places: &Places) -> String {
+    let kinds = ["ready", "blobs/sha256", "partial", "layers/diff", "layers/chain", "layers/work"];
+    let dirs = kinds.map(|kind| places.state_dir.join("images").join(kind));
+    let mut list = String::new();
+    for dir in dirs.into_iter().chain([places.writable()]) {
+        list += &format!("{}\n", dir.display());
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let size = entry.metadata().map_or(0, |meta| meta.len());
+            list += &format!("  {:>12} {}\n", size, entry.file_name().to_string_lossy());
+        }
+    }
+    list
 }
 
 fn logs(places: &Places) -> Vec<Part> {

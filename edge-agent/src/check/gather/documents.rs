@@ -9,6 +9,7 @@ use contract::{Digest, codec};
 use ed25519_dalek::VerifyingKey;
 
 use crate::check::facts::Document;
+use crate::run::containers::FEATURES;
 
 pub fn on_disk(dir: &Path, key: Option<&VerifyingKey>) -> Vec<Document> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -42,10 +43,18 @@ pub fn document(place: String, signed: &[u8], key: Option<&VerifyingKey>) -> Doc
         lineage: Some(desired.lineage),
         for_agent: Some(desired.agent.to_string()),
         engines: engines.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
+        containers: desired.assignments.values().any(|a| FEATURES.iter().any(|f| a.requires.contains(*f))),
         refused: None,
     }
 }
 
 pub fn refused(place: String, why: String) -> Document {
-    Document { place, lineage: None, for_agent: None, engines: Vec::new(), refused: Some(why) }
+    Document {
+        place,
+        lineage: None,
+        for_agent: None,
+        engines: Vec::new(),
+        containers: false,
+        refused: Some(why),
+    }
 }

@@ -13,7 +13,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     let system = &facts.system;
     let mut all = vec![version(system), root(system)];
     all.extend(Controller::ALL.into_iter().map(|c| controller(facts, c)));
-    all.extend([overlayfs(system), seccomp(facts), namespaces(system), loop_devices(system)]);
+    all.extend([overlayfs(facts), seccomp(facts), namespaces(facts), loop_devices(system)]);
     all
 }
 
@@ -66,13 +66,23 @@ fn controller(facts: &Facts, controller: Controller) -> Finding {
     fail(name, found, format!("{remedy}; or run with --allow-missing-cgroup {}", controller.name()))
 }
 
-fn overlayfs(system: &System) -> Finding {
-    if system.has_overlay {
+/// What only containers need. Without it the agent does not report `oci`, and the hub places none here; one that
+/// has been placed all the same waits.
+fn for_containers(facts: &Facts, name: &'static str, lack: String, remedy: impl Into<String>) -> Finding {
+    if facts.has_containers() {
+        return fail(name, lack + ": containers that are placed here are not run", remedy);
+    }
+    warn(name, lack + ": the agent reports no `oci`, containers are not run; WASM is", remedy)
+}
+
+fn overlayfs(facts: &Facts) -> Finding {
+    if facts.system.has_overlay {
         return ok("overlayfs", "the kernel has it");
     }
-    warn(
+    for_containers(
+        facts,
         "overlayfs",
-        "neither in the kernel nor as a module: container images cannot be run, WASM can",
+        "neither in the kernel nor as a module".to_string(),
         "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS",
     )
 }
@@ -90,7 +100,7 @@ fn seccomp(facts: &Facts) -> Finding {
         return warn("seccomp", found + "; allowed: containers run without", remedy);
     }
     let remedy = format!("{remedy}; or run with --allow-missing-seccomp");
-    warn("seccomp", found + ": containers are not run", remedy)
+    for_containers(facts, "seccomp", found, remedy)
 }
 
 /// As `oci::run::seccomp` has them, for boards that are not at hand too.
@@ -98,7 +108,8 @@ pub fn has_filter(system: &System) -> bool {
     system.has_seccomp && matches!(system.arch.as_str(), "x86_64" | "aarch64")
 }
 
-fn namespaces(system: &System) -> Finding {
+fn namespaces(facts: &Facts) -> Finding {
+    let system = &facts.system;
     let wanted = crate::run::containers::NAMESPACES;
     let missing: Vec<_> = wanted.into_iter().filter(|w| !system.namespaces.iter().any(|n| n == w)).collect();
     if missing.is_empty() {
@@ -110,9 +121,10 @@ fn namespaces(system: &System) -> Finding {
         n => format!("CONFIG_{}_NS", n.to_uppercase()),
     });
     let options = options.collect::<Vec<_>>().join(", ");
-    warn(
+    for_containers(
+        facts,
         "namespaces",
-        format!("the kernel lacks {}: containers cannot be run", missing.join(", ")),
+        format!("the kernel lacks {}", missing.join(", ")),
         format!("a kernel with {options}"),
     )
 }

@@ -28,6 +28,7 @@ fn document(lineage: Lineage) -> Document {
         lineage: Some(lineage),
         for_agent: Some("board-1".into()),
         engines: vec!["e1".into()],
+        containers: false,
         refused: None,
     }
 }
@@ -124,7 +125,13 @@ fn an_old_kernel_and_a_stripped_one() {
     only(&facts, "namespaces", State::Warn, &["CONFIG_PID_NS"]);
     let mut facts = board();
     facts.system.arch = "arm".into();
-    only(&facts, "seccomp", State::Warn, &["arm", "64-bit"]);
+    only(&facts, "seccomp", State::Warn, &["arm", "64-bit", "no `oci`", "--allow-missing-seccomp"]);
+    // What was placed here is not run: that is no warning.
+    facts.documents[0].containers = true;
+    only(&facts, "seccomp", State::Fail, &["placed here"]);
+    let mut facts = board();
+    (facts.system.has_overlay, facts.documents[0].containers) = (false, true);
+    only(&facts, "overlayfs", State::Fail, &["placed here", "modprobe overlay"]);
 }
 
 #[test]
