@@ -24,7 +24,11 @@ fn busybox() -> PathBuf {
 
 /// Two layers, as an agent would have unpacked them.
 pub fn image(board: &Board) -> Image {
-    let (lower, upper) = (board.path().join("layers/lower"), board.path().join("layers/upper"));
+    image_at(board.path())
+}
+
+pub fn image_at(board: &Path) -> Image {
+    let (lower, upper) = (board.join("layers/lower"), board.join("layers/upper"));
     if !upper.exists() {
         fs::create_dir_all(lower.join("bin")).unwrap();
         fs::copy(busybox(), lower.join("bin/busybox")).unwrap();
@@ -39,7 +43,7 @@ pub fn image(board: &Board) -> Image {
     }
     let text = r#"{"Env":["FROM=image","PATH=/bin"],"Entrypoint":["/bin/sh","-c"],"Cmd":["echo from the image"],"WorkingDir":"/work"}"#;
     Image {
-        manifest: board.path().join("manifest"),
+        manifest: board.join("manifest"),
         defaults: serde_json::from_str(text).unwrap(),
         layers: vec![lower, upper],
     }
