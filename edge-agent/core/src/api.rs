@@ -58,6 +58,8 @@ pub enum Op {
     Serve(Command),
     /// Delete all cached artefacts but these.
     KeepArtifacts(BTreeSet<Digest>),
+    /// Tell which of these device nodes are there, now and whenever it changes ([`Event::Devices`]).
+    WatchDevices(BTreeSet<String>),
 }
 
 /// A question that is asked every period.
@@ -67,6 +69,9 @@ pub struct Asking {
     /// Until it is asked first.
     pub delay_ms: Millis,
 }
+
+/// Tells one node from another under the same name: a device that was unplugged and plugged in again.
+pub type DeviceId = u64;
 
 /// A durable record. `None` deletes it.
 // Few exist at a time, and not for long: a box would only make every reader write more.
@@ -171,6 +176,8 @@ pub enum Event {
     Rejected { topic: String, reason: String },
     /// The disk is full: commits are tried again, and what depends on them waits. Told when it begins.
     StoreWaits { reason: String },
+    /// All that are watched; none for those that are not there.
+    Devices(BTreeMap<String, Option<DeviceId>>),
     /// `next_wake` has come.
     Wake,
 }
@@ -237,6 +244,8 @@ pub struct FoundRun {
     pub run: RunId,
     /// From spec.json; none when that was never written or cannot be read.
     pub assignment: Option<Assignment>,
+    /// What it was started with.
+    pub devices: BTreeMap<String, DeviceId>,
     pub state: FoundState,
 }
 

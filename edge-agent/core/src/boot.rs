@@ -13,7 +13,9 @@ use contract::status::Exit;
 use contract::time::Millis;
 use contract::{InstanceId, Now, RunId, WorkloadKey};
 
-use crate::api::{BootFacts, FoundRun, FoundState, Op, ProbeNote, RestartNote, StoreState, WorkloadRecord};
+use crate::api::{
+    BootFacts, DeviceId, FoundRun, FoundState, Op, ProbeNote, RestartNote, StoreState, WorkloadRecord,
+};
 use crate::core::{Core, Me};
 use crate::desired;
 use crate::fetch::Artifacts;
@@ -115,7 +117,7 @@ impl Core {
     }
 
     fn on_found(&mut self, now: Now, found: Vec<FoundRun>, restarts: &BTreeMap<InstanceId, RestartNote>) {
-        for FoundRun { instance, run, assignment, state } in found {
+        for FoundRun { instance, run, assignment, devices, state } in found {
             let wanted = self.workloads.get(&instance.workload).and_then(|w| w.desired.clone());
             let adopted = wanted.is_some() || !self.documents.is_verified();
             let assignment = assignment.filter(|a| a.workload == instance.workload).map(|a| share(a, wanted));
@@ -124,7 +126,8 @@ impl Core {
                 workload.slots.entry(instance.slot).or_insert_with(|| Box::new(Instance::new(now.boot_ms)));
             slot.note = slot.note.take().or_else(|| restarts.get(&instance).cloned());
             let probes = slot.note.as_ref().and_then(|note| note.probes.as_ref()).filter(|p| p.run == run);
-            slot.runs.insert(run, Box::new(found_run(assignment, &state, probes, now.boot_ms)));
+            let found = found_run(assignment, devices, &state, probes, now.boot_ms);
+            slot.runs.insert(run, Box::new(found));
             match state {
                 FoundState::Running { .. } if adopted => {
                     self.tell(
@@ -185,6 +188,7 @@ fn share(found: Assignment, wanted: Option<Arc<Assignment>>) -> Arc<Assignment> 
 
 fn found_run(
     assignment: Option<Arc<Assignment>>,
+    devices: BTreeMap<String, DeviceId>,
     state: &FoundState,
     note: Option<&ProbeNote>,
     now: Millis,
@@ -207,6 +211,8 @@ fn found_run(
         health,
         retry: Retry::default(),
         found: true,
+        devices: devices.into_iter().collect(),
+        unplugged: false,
     };
     run.comes_up(note.and_then(|note| note.ready_since_ms).unwrap_or(started_ms).min(now));
     run

@@ -18,6 +18,7 @@ use crate::api::{Effect, EffectId, Event, HubMessage, Outcome};
 use crate::command::Commands;
 use crate::config::CoreConfig;
 use crate::desired::Documents;
+use crate::devices::Devices;
 use crate::fetch::Artifacts;
 use crate::garbage::Garbage;
 use crate::outbox::{Outbox, Pending};
@@ -40,6 +41,7 @@ pub struct Core {
     pub(crate) documents: Documents,
     pub(crate) workloads: BTreeMap<WorkloadKey, Workload>,
     pub(crate) artifacts: Artifacts,
+    pub(crate) devices: Devices,
     pub(crate) reporter: Reporter,
     pub(crate) spool: Spool,
     pub(crate) garbage: Garbage,
@@ -101,6 +103,7 @@ impl Core {
             documents: Documents::default(),
             workloads: BTreeMap::new(),
             artifacts: Artifacts::default(),
+            devices: Devices::default(),
             reporter: Reporter::default(),
             spool: Spool::default(),
             garbage: Garbage::default(),
@@ -136,6 +139,7 @@ impl Core {
                 let text = format!("nothing becomes durable at present, workloads run on: {reason}");
                 self.tell(now, EventKind::DiskFull, None, text);
             }
+            Event::Devices(there) => self.on_devices(now, there),
             Event::Wake => {}
         }
         self.settle(now);
@@ -156,6 +160,7 @@ impl Core {
         self.count_trials();
         self.judge(now);
         self.fetch_needed(now);
+        self.watch_devices();
         self.pursue(now);
         self.pursue_probes(now);
         self.flush_writes();

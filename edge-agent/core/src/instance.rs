@@ -25,7 +25,7 @@ use contract::status::{Exit, InstanceState};
 use contract::time::{Millis, backoff_ms};
 use contract::{Digest, RunId};
 
-use crate::api::{EffectId, RestartNote};
+use crate::api::{DeviceId, EffectId, RestartNote};
 use crate::probe::Health;
 use crate::reconcile::Bucket;
 
@@ -61,6 +61,10 @@ pub struct Run {
     pub retry: Retry,
     /// By the start-up scan, not started by this process.
     pub found: bool,
+    /// What it was started with.
+    pub devices: Vec<(String, DeviceId)>,
+    /// One of them has gone since, though another may be there under its name.
+    pub unplugged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +129,7 @@ impl Instance {
     /// The run that is what this assignment asks for. Only revision and restarts count: what was
     /// started under an older document and has not changed is left alone (F13).
     pub fn keeper(&self, wanted: &Assignment) -> Option<(RunId, &Run)> {
-        let fits = |run: &Run| run.phase == Phase::Running && run.fits(wanted);
+        let fits = |run: &Run| run.phase == Phase::Running && !run.unplugged && run.fits(wanted);
         self.runs.iter().rev().find(|(_, run)| fits(run)).map(|(id, run)| (*id, &**run))
     }
 
@@ -150,6 +154,8 @@ impl Run {
             health,
             retry: Retry::default(),
             found: false,
+            devices: Vec::new(),
+            unplugged: false,
         }
     }
 

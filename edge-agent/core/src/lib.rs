@@ -13,6 +13,7 @@ mod command;
 mod config;
 mod core;
 mod desired;
+mod devices;
 mod fetch;
 mod garbage;
 mod instance;

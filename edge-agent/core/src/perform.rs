@@ -63,7 +63,10 @@ impl Core {
             unsupported: target.lacks.as_deref(),
             artifact: self.availability(assignment),
             trusted: trusted.map(|good| good.revision),
-            hold: workload.trial_wait(self.me.started_ms, base, max).filter(|_| on_trial),
+            hold: self
+                .devices
+                .wait(assignment)
+                .or_else(|| workload.trial_wait(self.me.started_ms, base, max).filter(|_| on_trial)),
         }
     }
 
@@ -100,6 +103,7 @@ impl Core {
         let Some(target) = &workload.target else { return };
         let assignment = runnable(target, &self.artifacts).clone();
         let on_trial = assignment.revision == target.assignment.revision;
+        let devices = self.devices.of(&assignment);
         let Some(instance) = workload.slots.get_mut(&id.slot) else { return };
         let run = self.me.next_run();
         let note = restart::at_start(instance.note.as_ref(), &assignment);
@@ -108,7 +112,9 @@ impl Core {
         self.out.emit(op, Pending::Nothing);
         let op = Op::Start { instance: id.clone(), run, assignment: Box::new(assignment.as_ref().clone()) };
         let effect = self.out.emit(op, Pending::Start(id.clone(), run));
-        instance.runs.insert(run, Box::new(Run::starting(assignment, effect, now.boot_ms)));
+        let mut starting = Run::starting(assignment, effect, now.boot_ms);
+        starting.devices = devices;
+        instance.runs.insert(run, Box::new(starting));
         if on_trial {
             workload.candidate_since_ms.get_or_insert(now.boot_ms);
         }

@@ -104,6 +104,9 @@ pub enum Wait {
     Unverified,
     /// That this boot is one in which the candidate was tried, is not durable yet.
     Trial,
+    Device {
+        path: String,
+    },
 }
 
 impl Wait {
@@ -128,6 +131,7 @@ impl Wait {
             Wait::Turn => "other instances go first".into(),
             Wait::Slot(slot) => format!("slot {slot} is replaced first"),
             Wait::Trial => "its trial is written down first".into(),
+            Wait::Device { path } => format!("waiting for device {path}"),
             Wait::Unverified => "no verified document is here yet".into(),
         }
     }
@@ -261,7 +265,7 @@ fn other_run(
         // A Start is always busy; were it not, nobody knew whether it runs.
         Phase::Starting | Phase::Stopping if due => Bucket::Stop(id),
         Phase::Starting | Phase::Stopping => Bucket::Held(id, retry("stopping")),
-        Phase::Running if keeper.is_some() => Bucket::Stop(id),
+        Phase::Running if keeper.is_some() || run.unplugged => Bucket::Stop(id),
         Phase::Running => outdated(wanted, id, run, verified, turns, slot, now),
     }
 }

@@ -7,6 +7,7 @@ use contract::spec::{NetworkMode, Runtime};
 use oci::image::Defaults;
 use oci::run::Writable;
 
+use super::device;
 use super::record::ContainerSpec;
 use super::runtime::{Settings, StartError};
 
@@ -65,6 +66,7 @@ pub(super) fn plan(
         seccomp: settings.seccomp,
         writable: writable(settings.places.writable(), run.limits.storage_bytes, read_only),
         neighbours: settings.places.instances(),
+        devices: device::of(run),
     })
 }
 

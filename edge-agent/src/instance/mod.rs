@@ -15,6 +15,7 @@ pub mod record;
 pub mod signal;
 
 mod container;
+mod device;
 mod exit;
 mod mounts;
 mod pidfd;
@@ -27,6 +28,7 @@ mod start;
 mod volume;
 
 pub use container::{Artifact, Image};
+pub use device::identity as device_identity;
 pub(crate) use identity::open_pid;
 pub(crate) use pidfd::{Ending, Handle, readable};
 pub use place::{LOG_BYTES_MAX, Places, cgroup_name};

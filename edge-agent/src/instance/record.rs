@@ -13,10 +13,12 @@
 //! Each file is written beside its name and renamed: it is whole or not there. Readers ignore fields
 //! they do not know; `proto` grows only when a reader must not go on.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use agent_core::api::DeviceId;
 use contract::run::Assignment;
 use contract::status::Exit;
 use contract::{Attempt, InstanceId, Millis, RevisionId, RunId};
@@ -72,6 +74,9 @@ pub struct ContainerSpec {
     pub writable: Writable,
     /// Where the mounts of all instances are.
     pub neighbours: PathBuf,
+    /// Which nodes it was started with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, DeviceId>,
 }
 
 /// A directory of the board that the guest sees.

@@ -34,8 +34,10 @@ impl Runtime {
             Some(running) => running,
             None => FoundState::Ended(conclude(&dir, None)),
         };
+        let devices =
+            spec.as_ref().and_then(|s| Some(s.container.as_ref()?.devices.clone())).unwrap_or_default();
         let assignment = spec.map(|s| s.assignment);
-        FoundRun { instance: key.0, run: key.1, assignment, state }
+        FoundRun { instance: key.0, run: key.1, assignment, devices, state }
     }
 
     fn alive(&self, key: &Key) -> Option<FoundState> {

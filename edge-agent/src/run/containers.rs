@@ -8,7 +8,7 @@ use crate::check::facts::System;
 use crate::instance::Places;
 
 /// What an agent that can run containers reports.
-pub const FEATURES: [&str; 1] = ["oci"];
+pub const FEATURES: [&str; 2] = ["oci", "devices"];
 /// Without one of these a container would share with the board what it must not.
 pub const NAMESPACES: [&str; 6] = ["mnt", "pid", "ipc", "uts", "net", "cgroup"];
 

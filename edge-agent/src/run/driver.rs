@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
 use tokio::task::AbortHandle;
 
 use super::artifacts::{ArtifactError, Artifacts};
+use super::devices::Devices;
 use super::fetch;
 use super::fetch_image;
 use super::gate::Gate;
@@ -48,6 +49,7 @@ pub struct Driver {
     pub runtime: Runtime,
     pub artifacts: Artifacts,
     pub images: Images,
+    pub devices: Devices,
     pub hub_key: VerifyingKey,
     pub notes: Notes,
     pub serve: ServeConfig,
@@ -92,6 +94,7 @@ impl Driver {
                     self.step(event);
                 }
                 Some(exited) = inputs.exits.recv() => self.on_exited(exited),
+                there = self.devices.changed() => self.step(Event::Devices(there)),
                 events = self.link.next() => events.into_iter().for_each(|event| self.step(event)),
                 Some(persisted) = inputs.persisted.recv() => self.on_persisted(persisted),
                 Some(reply) = inputs.replies.recv(), if self.link.has_room() => self.link.reply(reply),
@@ -234,6 +237,11 @@ impl Driver {
                 done(self.notes.write(&instance, note.as_ref()))
             }
             Op::Serve(command) => self.serve(id, command),
+            Op::WatchDevices(wanted) => {
+                let there = self.devices.watch(wanted);
+                let told = Event::Devices(there);
+                vec![told, Event::Finished { id, outcome: Outcome::Done }]
+            }
             Op::KeepArtifacts(keep) => {
                 self.artifacts.keep(&keep);
                 let images = self.images.clone();

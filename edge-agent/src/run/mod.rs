@@ -4,6 +4,7 @@ mod args;
 mod artifacts;
 mod board;
 pub(crate) mod containers;
+mod devices;
 mod driver;
 mod facts;
 mod fetch;
@@ -11,7 +12,7 @@ mod fetch_image;
 pub(crate) mod frugal;
 mod gate;
 mod http;
-mod images;
+pub(crate) mod images;
 mod link;
 mod local;
 mod notes;
@@ -36,6 +37,7 @@ pub use args::RunArgs;
 pub(crate) use args::agent_id;
 use artifacts::Artifacts;
 use board::{Board, Lock};
+use devices::Devices;
 use driver::{Driver, Inputs};
 use gate::Gate;
 use images::Images;
@@ -129,6 +131,7 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         runtime,
         artifacts,
         images,
+        devices: Devices::default(),
         hub_key,
         notes,
         serve: ServeConfig { logs, replies },

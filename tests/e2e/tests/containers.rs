@@ -7,6 +7,7 @@ use e2e::{Board, Fleet, busybox, cgroups, kill9, until};
 
 const TALKS: &str = r#"  args: ["echo begin $MODE; exec sleep 100000"]
   env: {MODE: as-told}
+  stop: {grace: 500ms}
   resources: {memory: 32Mi, storage: 8Mi}"#;
 
 fn push(fleet: &Fleet, name: &str, salt: &str) {
@@ -94,5 +95,66 @@ fn f05_a_container_starts_from_disk() {
     fleet.boards[0].revive();
     fleet.boards[0].pid("work");
     until("it runs", || payload_pids(&fleet.boards[0]).iter().any(|pid| !first.contains(pid)));
+    fleet.finish();
+}
+
+fn node(path: &std::path::Path) {
+    let made = std::process::Command::new("mknod").arg(path).args(["c", "1", "11"]).status().unwrap();
+    assert!(made.success(), "mknod: these tests need root");
+}
+
+#[test]
+fn a_device_is_waited_for_and_replugged_only_its_user_restarts() {
+    let fleet = Fleet::start(1);
+    push(&fleet, "box", "");
+    let device = fleet.dir.path().join("plugs/plc");
+    let spec = format!("{TALKS}\n  devices: [{{path: {}, as: /dev/plc}}]", device.display());
+    fleet.hub.apply(&e2e::manifest("user", "box", &spec));
+    fleet.hub.apply(&e2e::manifest("other", "box", TALKS));
+    fleet.steady("other");
+    let waits = || {
+        let now = fleet.instance("user", 0);
+        now["state"] == "Waiting" && now.to_string().contains("waiting for device")
+    };
+    until("it waits for its device", waits);
+    let other = fleet.boards[0].pid("other");
+    // Even the directory comes later.
+    fs::create_dir(device.parent().unwrap()).unwrap();
+    node(&device);
+    fleet.steady("user");
+    let first = fleet.boards[0].pid("user");
+    fs::remove_file(&device).unwrap();
+    until("it is stopped and waits", waits);
+    assert!(!fleet.boards[0].pids().contains_key("default/user/0"));
+    node(&device);
+    until("it runs again", || fleet.boards[0].pids().get("default/user/0").is_some_and(|pid| *pid != first));
+    fleet.steady("user");
+    assert_eq!(
+        (fleet.boards[0].pid("other"), fleet.instance("other", 0)["restarts"].as_u64()),
+        (other, Some(0))
+    );
+    fleet.finish();
+}
+
+/// Whoever deletes images by hand takes down nothing that runs; what starts next is fetched again.
+#[test]
+fn an_image_removed_under_a_container_is_fetched_again_for_the_next() {
+    let fleet = Fleet::start(1);
+    push(&fleet, "box", "");
+    fleet.hub.apply(&e2e::manifest("work", "box", TALKS));
+    fleet.steady("work");
+    let (shim, payload) = (fleet.boards[0].pid("work"), payload_pids(&fleet.boards[0]));
+    for dir in ["images/layers/diff", "images/layers/chain", "images/blobs/sha256"] {
+        let dir = fleet.boards[0].state.join(dir);
+        for entry in fs::read_dir(&dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!((fleet.boards[0].pid("work"), payload_pids(&fleet.boards[0])), (shim, payload.clone()));
+    kill9(payload[0]);
+    until("another one runs", || payload_pids(&fleet.boards[0]).iter().any(|pid| *pid != payload[0]));
+    fleet.steady("work");
     fleet.finish();
 }

@@ -230,6 +230,7 @@ impl World {
         let found = board.runs.iter().map(|((instance, run), state)| FoundRun {
             instance: instance.clone(),
             run: *run,
+            devices: Default::default(),
             assignment: Some(state.assignment.as_ref().clone()),
             state: match &state.state {
                 RunState::Starting => FoundState::Running { pid: 1, started_ms: up },
@@ -488,6 +489,8 @@ impl World {
                 let wait = self.rng.below(50);
                 self.ends(b, life, id, wait, Outcome::Done);
             }
+            // Nothing in these worlds has any.
+            Op::WatchDevices(_) => self.ends(b, life, id, 0, Outcome::Done),
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Board {
     /// Every question is answered well as soon as it is asked.
     pub well: bool,
     pids: u32,
+    /// The nodes that are there, and which of them the core asked about.
+    pub devices: BTreeMap<String, DeviceId>,
+    pub watched: BTreeSet<String>,
 }
 
 #[derive(Default, Clone)]
@@ -100,6 +103,8 @@ impl Board {
             asked: BTreeMap::new(),
             well: true,
             pids: 100,
+            devices: BTreeMap::new(),
+            watched: BTreeSet::new(),
         }
     }
 
@@ -123,6 +128,7 @@ impl Board {
             instance: instance.clone(),
             run: *run,
             assignment: fake.assignment.clone(),
+            devices: Default::default(),
             state: match (fake.live, &fake.exit) {
                 (true, _) => FoundState::Running { pid: fake.pid, started_ms: fake.started_ms },
                 (false, Some(exit)) => FoundState::Ended(exit.clone()),
@@ -302,6 +308,11 @@ impl Board {
             }
             Op::Serve(_) => Outcome::Done,
             Op::KeepArtifacts(keep) => self.sweep(keep),
+            Op::WatchDevices(wanted) => {
+                self.watched = wanted.clone();
+                self.tell_devices();
+                Outcome::Done
+            }
         }
     }
 
@@ -473,6 +484,21 @@ impl Board {
 
     pub fn is_asked(&self, name: &str, which: ProbeKind) -> bool {
         self.asked.keys().any(|(i, _, w)| *i == hub::instance(name, 0) && *w == which)
+    }
+
+    /// Plugged in as this one, or pulled out.
+    pub fn plug(&mut self, path: &str, id: Option<DeviceId>) {
+        match id {
+            Some(id) => self.devices.insert(path.into(), id),
+            None => self.devices.remove(path),
+        };
+        self.tell_devices();
+    }
+
+    fn tell_devices(&mut self) {
+        let there = self.watched.iter().map(|path| (path.clone(), self.devices.get(path).copied()));
+        let there = there.collect();
+        self.event(Event::Devices(there));
     }
 
     /// When a sweep leaves the core everything is durable: nothing that the disk, the goods or a live

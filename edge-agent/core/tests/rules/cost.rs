@@ -76,6 +76,7 @@ fn bytes_of(workloads: usize, slots: u32) -> isize {
                 instance,
                 run: RunId { boots: 1, number: number as u64 },
                 assignment: Some(assignment),
+                devices: Default::default(),
                 state: FoundState::Running { pid: 1, started_ms: 1 },
             }
         };

@@ -1,10 +1,11 @@
 //! Does the core keep its promises when a whole board is played around it? `board` is the board, `hub`
-//! speaks for the hub, `scenarios`, `life`, `probes` and `talk` tell the field's stories, `chaos` random ones, `seam` is
-//! reconcile alone, `cost` prints figures.
+//! speaks for the hub, `scenarios`, `life`, `probes` and `talk` tell the field's stories, `devices` those of plugs, `chaos`
+//! random ones, `seam` is reconcile alone, `cost` prints figures.
 
 mod board;
 mod chaos;
 mod cost;
+mod devices;
 mod hub;
 mod life;
 mod probes;

@@ -31,6 +31,8 @@ fn run(revision: u8, restarts: u64, phase: Phase, spec: bool) -> Run {
         health: None,
         retry: Retry::default(),
         found: true,
+        devices: vec![],
+        unplugged: false,
     }
 }
 
