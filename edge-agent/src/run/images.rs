@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::Digest;
+use contract::limits::IMAGE_BYTES_MAX;
 use contract::platform::Platform;
+use oci::archive::{Archive, ArchiveError};
 use oci::image::{self, ImageError};
 use oci::layer::{LayerError, Layers, Limits};
 use oci::store::{Ingest, Store, StoreError};
@@ -24,6 +26,8 @@ use crate::instance;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -113,6 +117,14 @@ impl Images {
         let rootfs = inner.layers.find(&image).ok_or(ImagesError::Missing(*manifest))?;
         let defaults = image.config.config;
         Ok(instance::Image { manifest: inner.store.path(manifest), defaults, layers: rootfs.layers })
+    }
+
+    /// From a file instead of a hub: the image of an archive that this machine runs.
+    pub fn take_in(&self, path: &Path, name: Option<&str>) -> Result<Digest, ImagesError> {
+        let archive = Archive::open(path)?;
+        let chosen = archive.choose(name)?.digest;
+        archive.import(&chosen, &self.0.store, IMAGE_BYTES_MAX)?;
+        Ok(image::resolve(&self.0.store, &chosen, &Platform::native())?)
     }
 
     pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {

@@ -1,19 +1,20 @@
 //! What can be said about a trial, and the assignment that it means.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use contract::digest::Digest;
 use contract::quantity::{Bytes, Cpu, Duration};
 use contract::run::{
-    ArtifactRef, Assignment, MountSource, NetworkAllowance, ResourceLimits, RunMount, RunSpec,
+    ArtifactRef, Assignment, Container, MountSource, NetworkAllowance, ResourceLimits, RunMount, RunSpec,
 };
 use contract::spec::{NetworkMode, RestartPolicy, Runtime};
 use contract::{Attempt, InstanceId, Name, RevisionId, WorkloadKey};
 
 use crate::cgroup::Controller;
+use crate::instance::Artifact;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,10 +24,25 @@ Exit codes: the guest's own; 134 it trapped; 137 out of memory or killed; 128+n 
 Examples:
   edge-agent try hello.wasm
   edge-agent try app.wasm --env MODE=test --mount ./data:/data --memory 32Mi -- --verbose
-  edge-agent try sensor.wasm --connect broker.local:1883 --watch")]
+  edge-agent try sensor.wasm --connect broker.local:1883 --watch
+  docker save web:1 -o web.tar && edge-agent try web.tar --network host
+  edge-agent try ./layout --image web:1 --user 101 -- -g 'daemon off;'")]
 pub struct TryArgs {
-    /// A .wasm module or component, its .wat text, or code that a hub compiled for this engine
+    /// A .wasm module or component, its .wat text, or code that a hub compiled for this engine; or a container
+    /// image: an OCI layout (directory or tar) or what 'docker save' writes
     pub artifact: PathBuf,
+    /// Which image of an archive that holds several, by the name it has there
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+    /// Instead of an image's entrypoint; repeated for each word
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// Whom a container runs as: user or user:group, by number or by the image's names
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// A container cannot change its root
+    #[arg(long)]
+    read_only: bool,
     /// What the guest gets as its arguments
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -45,7 +61,10 @@ pub struct TryArgs {
     /// How many processes and threads
     #[arg(long, value_name = "N", default_value_t = ResourceLimits::DEFAULT.pids)]
     pids: u32,
-    /// none: no sockets at all; host: what --connect and --listen name [default: host if they name any]
+    /// How much a container may change of its root
+    #[arg(long, value_name = "SIZE", default_value_t = Bytes(ResourceLimits::DEFAULT.storage_bytes))]
+    storage: Bytes,
+    /// none: no sockets at all; host: what --connect and --listen name [default: host if they name any]; for a container all of the board's network
     #[arg(long, value_name = "none|host")]
     network: Option<Network>,
     /// A place that the guest may connect to; may be repeated
@@ -69,6 +88,9 @@ pub struct TryArgs {
     /// Go on without the limit of a cgroup controller that this kernel lacks: memory, cpu or pids
     #[arg(long, value_name = "CONTROLLER")]
     pub allow_missing_cgroup: Vec<Controller>,
+    /// Run a container without a system call filter where there is none (32-bit ARM)
+    #[arg(long)]
+    pub allow_missing_seccomp: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -95,27 +117,32 @@ impl TryArgs {
         self.memory
     }
 
-    pub fn assignment(&self, instance: &InstanceId, code: &Path) -> anyhow::Result<Assignment> {
-        let size_bytes = std::fs::metadata(code).with_context(|| code.display().to_string())?.len();
+    pub fn assignment(&self, instance: &InstanceId, artifact: &Artifact) -> anyhow::Result<Assignment> {
+        let (path, runtime) = match artifact {
+            Artifact::Code(code) => (code, Runtime::Wasm),
+            Artifact::Image(image) => (&image.manifest, Runtime::Oci),
+        };
+        self.check_for(runtime)?;
+        let size_bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
         // Nothing is fetched and nothing compared: the digest only fills its place.
-        let digest = Digest::of(code.as_os_str().as_encoded_bytes());
-        let engine = Some(wasm::native_engine().to_string());
+        let digest = Digest::of(path.as_os_str().as_encoded_bytes());
+        let engine = (runtime == Runtime::Wasm).then(|| wasm::native_engine().to_string());
         let run = RunSpec {
-            runtime: Runtime::Wasm,
+            runtime,
             artifact: ArtifactRef { source: digest, digest, size_bytes, engine },
-            command: Vec::new(),
+            command: self.command.clone(),
             args: self.args.clone(),
             env: self.environment()?,
             limits: self.limits()?,
             network: self.network_allowance()?,
             mounts: self.mount.iter().map(|m| mount(m)).collect::<anyhow::Result<_>>()?,
             restart_policy: RestartPolicy::Never,
-            stop_signal: "TERM".into(),
+            stop_signal: stop_signal(artifact),
             stop_grace_ms: self.grace.ms,
             healthy_after_ms: 0,
             health_deadline_ms: 0,
             probes: None,
-            container: None,
+            container: (runtime == Runtime::Oci).then(|| self.container()),
         };
         Ok(Assignment {
             workload: instance.workload.clone(),
@@ -126,6 +153,29 @@ impl TryArgs {
             requires: Default::default(),
             restarts: 0,
         })
+    }
+
+    fn container(&self) -> Container {
+        Container { user: self.user.clone(), read_only_root: self.read_only, ..Container::default() }
+    }
+
+    /// What was said about the other kind of artefact would be ignored, so it is refused.
+    fn check_for(&self, runtime: Runtime) -> anyhow::Result<()> {
+        let is = |said, flag, why| if said { Err(anyhow::anyhow!("{flag}: {why}")) } else { Ok(()) };
+        match runtime {
+            Runtime::Oci => {
+                let why = "bounds WebAssembly; a container has --network none or host";
+                is(!self.connect.is_empty(), "--connect", why)?;
+                is(!self.listen.is_empty(), "--listen", why)
+            }
+            Runtime::Wasm => {
+                let why = "is for container images; this is WebAssembly";
+                is(self.image.is_some(), "--image", why)?;
+                is(!self.command.is_empty(), "--command", why)?;
+                is(self.user.is_some(), "--user", why)?;
+                is(self.read_only, "--read-only", why)
+            }
+        }
     }
 
     /// What clap cannot see: before anything is made, so that it ends as wrong usage does.
@@ -149,7 +199,7 @@ impl TryArgs {
             cpu_millis: self.cpu.millis,
             memory_bytes: self.memory.0,
             pids: self.pids,
-            ..ResourceLimits::DEFAULT
+            storage_bytes: self.storage.0,
         };
         if limits.memory_bytes < ResourceLimits::MEMORY_BYTES_MIN {
             bail!("--memory {}: at least {}", self.memory, Bytes(ResourceLimits::MEMORY_BYTES_MIN));
@@ -173,6 +223,20 @@ impl TryArgs {
             None => NetworkMode::None,
         };
         Ok(NetworkAllowance { mode, connect: self.connect.clone(), listen: self.listen.clone() })
+    }
+}
+
+/// An image may say how it wants to be asked.
+fn stop_signal(artifact: &Artifact) -> String {
+    let own = match artifact {
+        Artifact::Image(image) => image.defaults.stop_signal.as_str(),
+        Artifact::Code(_) => "",
+    };
+    let known = crate::instance::signal::number(own).is_some();
+    if known {
+        own.trim_start_matches("SIG").to_string()
+    } else {
+        contract::defaults::STOP_SIGNAL.to_string()
     }
 }
 
@@ -208,7 +272,7 @@ mod tests {
 
     fn assigned(line: &[&str]) -> anyhow::Result<Assignment> {
         let args = parsed(&[&["/bin/sh"], line].concat());
-        args.assignment(&args.instance(), &args.artifact)
+        args.assignment(&args.instance(), &Artifact::from(&args.artifact))
     }
 
     #[test]

@@ -12,6 +12,11 @@ use contract::digest::Digest;
 use contract::limits::ARTIFACT_BYTES_MAX;
 use contract::quantity::Bytes;
 
+use super::args::TryArgs;
+use crate::instance::Artifact;
+use crate::run::containers;
+use crate::run::images::{Images, ImagesError};
+
 /// Compiled trials that are kept; the oldest go first. Compiled code is ≤ 4× its module: some 100 MB.
 const KEPT_MAX: usize = 16;
 
@@ -19,6 +24,8 @@ const KEPT_MAX: usize = 16;
 const HEAD_BYTES: u64 = 512;
 
 enum Kind {
+    /// An archive of container images, packed or not, or the directory of a layout.
+    Image,
     /// ELF: what wasmtime compiled.
     Compiled,
     /// A module or component as toolchains build it, or its text as people write it.
@@ -27,26 +34,51 @@ enum Kind {
 
 /// The file to run. A compiled one is taken as it is (the shim refuses what is not for this engine); it is
 /// machine code, so it must be as trusted as a program.
-pub fn runnable(path: &Path, hub: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub fn runnable(args: &TryArgs, images: &Path) -> anyhow::Result<Artifact> {
+    let path = &args.artifact;
     match kind(path)? {
-        Kind::Compiled => Ok(path.to_path_buf()),
-        Kind::Wasm => compiled(path, hub),
+        Kind::Compiled => Ok(Artifact::from(path)),
+        Kind::Wasm => Ok(Artifact::from(&compiled(path, args.hub.as_deref())?)),
+        Kind::Image => image(args, images),
     }
 }
 
 fn kind(path: &Path) -> anyhow::Result<Kind> {
     let named = || path.display().to_string();
+    if fs::metadata(path).with_context(named)?.is_dir() {
+        return Ok(Kind::Image);
+    }
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(HEAD_BYTES).read_to_end(&mut head)).with_context(named)?;
+    let is_tar = head.get(257..262) == Some(b"ustar".as_slice());
     match head.trim_ascii_start() {
         [] => bail!("{} is empty", named()),
+        // Packed by gzip or zstd, which begins like a text in parentheses.
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Kind::Image),
+        _ if is_tar => Ok(Kind::Image),
         [b'\0', b'a', b's', b'm', ..] | [b'(' | b';', ..] => Ok(Kind::Wasm),
         [0x7f, b'E', b'L', b'F', ..] => Ok(Kind::Compiled),
         _ => bail!(
-            "{} is neither WebAssembly (.wasm, or .wat beginning with a parenthesis) nor code that a hub compiled",
+            "{} is neither WebAssembly (.wasm, or .wat beginning with a parenthesis), nor code that a hub compiled, \
+             nor a container image (an OCI layout, as a directory or tar, or what docker save writes)",
             named()
         ),
     }
+}
+
+/// Unpacked for this trial alone.
+fn image(args: &TryArgs, state: &Path) -> anyhow::Result<Artifact> {
+    let lacks = containers::lacks(args.allow_missing_seccomp);
+    if !lacks.is_empty() {
+        bail!("containers cannot be run here: {} (edge-agent check tells more)", lacks.join("; "));
+    }
+    let one_line = |e: ImagesError| anyhow::anyhow!(crate::instance::told(&e));
+    let images = Images::open(state).map_err(one_line)?;
+    let manifest = images.take_in(&args.artifact, args.image.as_deref()).map_err(one_line)?;
+    for note in images.unpack(&manifest).map_err(one_line)? {
+        eprintln!("edge-agent: {note}");
+    }
+    Ok(images.ready(&manifest).map_err(one_line)?.into())
 }
 
 fn compiled(path: &Path, hub: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -121,7 +153,7 @@ fn find_hub(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// What lies here is executed, so the directory must be ours alone.
-fn cache_dir() -> anyhow::Result<PathBuf> {
+pub(super) fn cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let dir = base.unwrap_or_else(|| PathBuf::from("/var/cache")).join("skerry-try");
@@ -160,18 +192,19 @@ mod tests {
         let refused = |bytes: &[u8]| {
             let path = tmp.path().join("x");
             fs::write(&path, bytes).unwrap();
-            runnable(&path, None).map(drop).unwrap_err().to_string()
+            kind(&path).map(drop).unwrap_err().to_string()
         };
         assert!(refused(b"").contains("is empty"));
         for bytes in [&b"\xff\xfe\x00\x01"[..], b"#!/bin/sh", b"\0as"] {
             assert!(refused(bytes).contains("neither"));
         }
         fs::write(tmp.path().join("x.wat"), "\n (module)").unwrap();
-        let no_hub = runnable(&tmp.path().join("x.wat"), Some(Path::new("/nonexistent/hub"))).unwrap_err();
+        let no_hub = compiled(&tmp.path().join("x.wat"), Some(Path::new("/nonexistent/hub"))).unwrap_err();
         let no_hub = format!("{no_hub:#}");
         assert!(no_hub.contains("hub compile") && no_hub.contains("/nonexistent/hub"), "{no_hub}");
-        assert!(runnable(&tmp.path().join("none"), None).is_err());
+        assert!(kind(&tmp.path().join("none")).is_err());
         fs::write(tmp.path().join("c"), b"\x7fELF").unwrap();
-        assert_eq!(runnable(&tmp.path().join("c"), None).unwrap(), tmp.path().join("c"));
+        assert!(matches!(kind(&tmp.path().join("c")), Ok(Kind::Compiled)));
+        assert!(matches!(kind(tmp.path()), Ok(Kind::Image)));
     }
 }

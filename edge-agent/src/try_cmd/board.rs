@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cgroup::{Controller, Tree};
 use crate::instance::{Exited, Places, Runtime, Settings};
+use crate::run::containers;
 
 const ROOT: &str = "/run/skerry-try";
 
@@ -18,17 +19,20 @@ pub struct Board {
 }
 
 impl Board {
-    pub fn open(allow_missing: &[Controller]) -> anyhow::Result<Board> {
+    pub fn open(allow_missing: &[Controller], allow_missing_seccomp: bool) -> anyhow::Result<Board> {
         let name = std::process::id().to_string();
         let dir = Path::new(ROOT).join(&name);
-        let settings = settings(&name, allow_missing).with_context(needs_root)?;
+        let mut settings = settings(&name, allow_missing).with_context(needs_root)?;
+        settings.seccomp = containers::seccomp(allow_missing_seccomp);
         let (runtime, exits) = Runtime::open(settings).with_context(needs_root)?;
         Ok(Board { runtime, exits, dir })
     }
 
     /// `keep`: the records stay, the cgroups do not.
     pub fn close(self, keep: bool) {
-        self.runtime.settings().cgroups.remove_parent();
+        let settings = self.runtime.settings();
+        settings.cgroups.remove_parent();
+        let _ = fs::remove_dir_all(&settings.places.state_dir);
         if !keep {
             let _ = fs::remove_dir_all(&self.dir);
             let _ = fs::remove_dir(ROOT);
@@ -39,9 +43,15 @@ impl Board {
 fn settings(name: &str, allow_missing: &[Controller]) -> anyhow::Result<Settings> {
     let dir = Path::new(ROOT).join(name);
     let tree = Tree::open(&format!("/skerry-try-{name}"), allow_missing)?;
-    let mut settings = Settings::new(Places::new(&dir, dir.join("state")), tree);
+    let state = image_dir(name).unwrap_or_else(|| dir.join("state"));
+    let mut settings = Settings::new(Places::new(&dir, state), tree);
     settings.inherit_streams = true;
     Ok(settings)
+}
+
+/// Images may be larger than what fits into `/run`.
+fn image_dir(name: &str) -> Option<PathBuf> {
+    Some(super::artifact::cache_dir().ok()?.join(format!("trial-{name}")))
 }
 
 fn needs_root() -> String {

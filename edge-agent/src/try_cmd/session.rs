@@ -24,7 +24,7 @@ pub async fn run(args: &TryArgs) -> anyhow::Result<u8> {
     // First, so that a change while it starts is not missed.
     let mut change = args.watch.then(|| Change::of(&args.artifact)).transpose()?;
     clear_leftovers(&args.allow_missing_cgroup).await;
-    let mut board = Board::open(&args.allow_missing_cgroup)?;
+    let mut board = Board::open(&args.allow_missing_cgroup, args.allow_missing_seccomp)?;
     for controller in board.runtime.settings().cgroups.missing() {
         eprintln!("edge-agent: this kernel cannot limit {}; it runs without that limit", controller.name());
     }
@@ -75,9 +75,9 @@ async fn trial(
     instance: &InstanceId,
     run: RunId,
 ) -> anyhow::Result<(u8, Woken)> {
-    let code = runnable(&args.artifact, args.hub.as_deref())?;
-    let assignment = args.assignment(instance, &code)?;
-    match board.runtime.start(instance, run, &assignment, &code).await {
+    let artifact = runnable(args, &board.runtime.settings().places.state_dir)?;
+    let assignment = args.assignment(instance, &artifact)?;
+    match board.runtime.start(instance, run, &assignment, artifact).await {
         Ok(_) => {}
         Err(StartError::Refused(why)) => anyhow::bail!("{}: {why}", args.artifact.display()),
         Err(e) => return Err(e.into()),
@@ -90,7 +90,8 @@ async fn trial(
     Ok(match woken {
         Woken::Ended(exit) => (explain(args, &exit), Woken::Ended(exit)),
         Woken::Changed | Woken::Asked(_) => {
-            let code = stop(args, board, asked, instance, run).await?;
+            let signal = &assignment.run.stop_signal;
+            let code = stop(args, board, asked, instance, run, signal).await?;
             (if let Woken::Asked(asked) = woken { asked } else { code }, woken)
         }
     })
@@ -103,10 +104,11 @@ async fn stop(
     asked: &mut Asked,
     instance: &InstanceId,
     run: RunId,
+    signal: &str,
 ) -> anyhow::Result<u8> {
     let runtime = board.runtime.clone();
     tokio::select! {
-        stopped = runtime.stop(instance, run, "TERM", args.grace()) => stopped?,
+        stopped = runtime.stop(instance, run, signal, args.grace()) => stopped?,
         _ = asked.next() => runtime.stop(instance, run, "KILL", args.grace()).await?,
     }
     let exit = board.exits.recv().await.map_or(Exit::Rebooted, |e| e.exit);
