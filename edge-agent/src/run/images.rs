@@ -7,11 +7,12 @@
 //! ```
 //! A layer's packed bytes go when it is unpacked: flash holds each layer once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::Digest;
 use contract::limits::IMAGE_BYTES_MAX;
@@ -75,9 +76,10 @@ struct Inner {
     store: Store,
     layers: Layers,
     ready: PathBuf,
-    /// What fetches that are under way have brought or will bring. A sweep holds it, so that nothing is
-    /// begun meanwhile of which it does not know.
-    wanted: Mutex<BTreeSet<Digest>>,
+    /// What fetches that are under way have brought or will bring, by claim. A sweep holds it, so that nothing
+    /// is begun meanwhile of which it does not know.
+    wanted: Mutex<BTreeMap<u64, BTreeSet<Digest>>>,
+    claims: AtomicU64,
     /// One fetch at a time: images share layers, and the link as well.
     turn: tokio::sync::Mutex<()>,
 }
@@ -85,7 +87,7 @@ struct Inner {
 /// What a fetch wants, until it is over.
 pub struct Claim {
     images: Images,
-    digests: BTreeSet<Digest>,
+    id: u64,
 }
 
 impl Images {
@@ -99,6 +101,7 @@ impl Images {
             layers,
             ready,
             wanted: Mutex::default(),
+            claims: AtomicU64::new(0),
             turn: Default::default(),
         })))
     }
@@ -119,6 +122,10 @@ impl Images {
         Ok(instance::Image { manifest: inner.store.path(manifest), defaults, layers: rootfs.layers })
     }
 
+    fn wanted(&self) -> MutexGuard<'_, BTreeMap<u64, BTreeSet<Digest>>> {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From a file instead of a hub: the image of an archive that this machine runs.
     pub fn take_in(&self, path: &Path, name: Option<&str>) -> Result<Digest, ImagesError> {
         let archive = Archive::open(path)?;
@@ -133,7 +140,7 @@ impl Images {
 
     /// To be asked for by whoever has the turn.
     pub fn claim(&self) -> Claim {
-        Claim { images: self.clone(), digests: BTreeSet::new() }
+        Claim { images: self.clone(), id: self.0.claims.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub fn has(&self, digest: &Digest, size_bytes: u64) -> bool {
@@ -197,7 +204,8 @@ impl Images {
     /// Removes what neither these nor the fetches under way lead to. Blocks on the disk.
     pub fn keep(&self, keep: &BTreeSet<Digest>) -> Result<(), ImagesError> {
         let inner = &self.0;
-        let wanted = inner.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = self.wanted();
+        let wanted: BTreeSet<Digest> = claims.values().flatten().copied().collect();
         let gone: Vec<Digest> = self.list().into_iter().filter(|digest| !keep.contains(digest)).collect();
         // Loses its mark first: what is half removed is not ready.
         for digest in &gone {
@@ -224,18 +232,18 @@ impl Images {
 impl Claim {
     /// Blocks while a sweep runs.
     pub fn add(&mut self, digests: impl IntoIterator<Item = Digest>) {
-        let mut wanted = self.images.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        for digest in digests {
-            if wanted.insert(digest) {
-                self.digests.insert(digest);
-            }
-        }
+        self.images.wanted().entry(self.id).or_default().extend(digests);
     }
 }
 
 impl Drop for Claim {
+    /// Not in the loop: a sweep takes as long as the disk takes.
     fn drop(&mut self) {
-        let mut wanted = self.images.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.retain(|digest| !self.digests.contains(digest));
+        let (images, id) = (self.images.clone(), self.id);
+        let release = move || drop(images.wanted().remove(&id));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(release)),
+            Err(_) => release(),
+        }
     }
 }
