@@ -7,10 +7,12 @@ use std::time::Instant;
 use e2e::{Fleet, kill9, until};
 
 use crate::figures::Figures;
-use crate::scene::{CPU_DEFAULT, delete, fleet, manifest, moment, ms, names, shown, spoken, told};
+use crate::scene::{CPU_DEFAULT, Kind, delete, fleet, manifest, moment, ms, names, shown, spoken, told};
 
 /// On the board while others come and go: a board with work on it is the usual one.
 const RESIDENTS: usize = 10;
+/// And a container.
+const ON_BOARD: usize = RESIDENTS + 1;
 const RESIDENT_CPU: u32 = 50;
 /// Of each of several at once; a single one has the default.
 const CPU_OF_MANY: u32 = 100;
@@ -25,6 +27,12 @@ pub struct Crowd {
 impl Crowd {
     pub fn start() -> Crowd {
         let (fleet, residents) = fleet(RESIDENTS, RESIDENT_CPU, &[]);
+        // Fetched and unpacked once; what stays keeps it on the board.
+        e2e::push_stock(&fleet, Kind::Container.image());
+        let kept = names("box", 1);
+        fleet.hub.apply(&manifest(Kind::Container, &kept, RESIDENT_CPU));
+        fleet.steady(&kept[0]);
+        let residents = residents.into_iter().chain(kept).collect();
         Crowd { fleet, residents, round: 0 }
     }
 
@@ -34,11 +42,11 @@ impl Crowd {
         format!("{what}-{}", self.round)
     }
 
-    pub fn apply(&mut self, figures: &mut Figures, count: usize) {
+    pub fn apply(&mut self, figures: &mut Figures, kind: Kind, count: usize) {
         let prefix = self.prefix("apply");
         let names = names(&prefix, count);
         let cpu_millis = if count == 1 { CPU_DEFAULT } else { CPU_OF_MANY };
-        let (fleet, board, text) = (&self.fleet, &self.fleet.boards[0], manifest(&names, cpu_millis));
+        let (fleet, board, text) = (&self.fleet, &self.fleet.boards[0], manifest(kind, &names, cpu_millis));
         let sent = Instant::now();
         let (answered, runs) = std::thread::scope(|scope| {
             let post = scope.spawn(|| {
@@ -52,41 +60,42 @@ impl Crowd {
             });
             (post.join().expect("the apply"), runs)
         });
-        figures.add(&format!("apply.{count}.runs"), ms(sent, runs));
-        if count == 1 {
+        figures.add(&format!("{}apply.{count}.runs", kind.id()), ms(sent, runs));
+        if count == 1 && kind == Kind::Wasm {
             figures.add("apply.1.answered", ms(sent, answered));
         }
         let shown = moment("the hub shows them", || shown(fleet, &prefix, 0) == count);
-        figures.add(&format!("apply.{count}.shown"), ms(sent, shown));
+        figures.add(&format!("{}apply.{count}.shown", kind.id()), ms(sent, shown));
         names.iter().for_each(|name| fleet.steady(name));
-        delete(fleet, &names, RESIDENTS);
+        delete(fleet, &names, ON_BOARD);
     }
 
     /// The first end of a workload that had been healthy.
-    pub fn restart(&mut self, figures: &mut Figures) {
+    pub fn restart(&mut self, figures: &mut Figures, kind: Kind) {
         let prefix = self.prefix("kill");
         let names = names(&prefix, 1);
         let (fleet, board) = (&self.fleet, &self.fleet.boards[0]);
-        fleet.hub.apply(&manifest(&names, CPU_DEFAULT));
+        fleet.hub.apply(&manifest(kind, &names, CPU_DEFAULT));
         fleet.steady(&names[0]);
-        let (pid, before) = (board.pid(&names[0]), spoken(board, &names[0]));
+        let (shim, before) = (board.pid(&names[0]), spoken(board, &names[0]));
+        let pid = if kind == Kind::Wasm { shim } else { child(shim) };
         let killed = Instant::now();
         kill9(pid);
         let runs = moment("another run says its first line", || has_new(&before, &spoken(board, &names[0])));
-        figures.add("restart.runs", ms(killed, runs));
+        figures.add(&format!("{}restart.runs", kind.id()), ms(killed, runs));
         let shown = moment("the hub shows it", || shown(fleet, &prefix, 1) == 1);
-        figures.add("restart.shown", ms(killed, shown));
-        delete(fleet, &names, RESIDENTS);
+        figures.add(&format!("{}restart.shown", kind.id()), ms(killed, shown));
+        delete(fleet, &names, ON_BOARD);
     }
 
     pub fn adopt(&mut self, figures: &mut Figures) {
         let (pids, boots) = (self.fleet.boards[0].pids(), self.boots());
-        assert_eq!(pids.len(), RESIDENTS);
+        assert_eq!(pids.len(), ON_BOARD);
         self.fleet.boards[0].kill();
         let started = Instant::now();
         self.fleet.boards[0].revive();
         let board = &self.fleet.boards[0];
-        let adopted = moment("the agent has adopted all", || told(board) == Some(RESIDENTS));
+        let adopted = moment("the agent has adopted all", || told(board) == Some(ON_BOARD));
         figures.add("adopt.10", ms(started, adopted));
         let shown = moment("the hub shows all fresh", || {
             self.boots() > boots && shown(&self.fleet, "base", 0) == RESIDENTS
@@ -147,6 +156,12 @@ impl Island {
     pub fn finish(self) {
         self.fleet.finish();
     }
+}
+
+/// A shim's container: its only child.
+fn child(shim: u32) -> u32 {
+    let text = std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).expect("a living shim");
+    text.trim().parse().unwrap_or_else(|_| panic!("one child: '{text}'"))
 }
 
 fn has_new(before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>) -> bool {

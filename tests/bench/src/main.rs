@@ -21,9 +21,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use figures::Figures;
+use scene::Kind;
 
 const MEASURES: [&str; 9] =
     ["apply", "restart", "adopt", "boot", "container", "memory", "idle", "size", "fleet"];
+const KINDS: [(Kind, &str); 2] = [(Kind::Wasm, "module"), (Kind::Container, "container")];
 /// These take minutes and differ little from run to run.
 const SLOW_ROUNDS_MAX: usize = 3;
 const USAGE: &str = "usage: bench [all|apply|restart|adopt|boot|container|memory|idle|size|fleet]... [--rounds N] [--window SECONDS] [-o table|json]";
@@ -99,11 +101,15 @@ fn rounds(options: &Options, figures: &mut Figures) -> bool {
         eprintln!("round {} of {}, load {}", round + 1, options.rounds, machine::load());
         if let Some(crowd) = &mut crowd {
             if wanted("apply") {
-                whole &= attempt("apply 1", figures, |f| crowd.apply(f, 1));
-                whole &= attempt("apply 10", figures, |f| crowd.apply(f, 10));
+                for (kind, name) in KINDS {
+                    whole &= attempt(&format!("apply 1 {name}"), figures, |f| crowd.apply(f, kind, 1));
+                    whole &= attempt(&format!("apply 10 {name}"), figures, |f| crowd.apply(f, kind, 10));
+                }
             }
             if wanted("restart") {
-                whole &= attempt("restart", figures, |f| crowd.restart(f));
+                for (kind, name) in KINDS {
+                    whole &= attempt(&format!("restart {name}"), figures, |f| crowd.restart(f, kind));
+                }
             }
             if wanted("adopt") {
                 whole &= attempt("adopt", figures, |f| crowd.adopt(f));

@@ -4,7 +4,7 @@ use e2e::{Fleet, binary};
 
 use crate::figures::Figures;
 use crate::process::{Memory, memory};
-use crate::scene::{delete, empty, fleet, manifest, names};
+use crate::scene::{Kind, delete, empty, fleet, manifest, names};
 
 const STEPS: [usize; 2] = [10, 100];
 /// So that a hundred fit two cores.
@@ -33,7 +33,7 @@ pub fn measure(figures: &mut Figures) {
     let more = names("more", STEPS[1] - STEPS[0]);
     // In portions, as a person would: one apply may hold at most 64 KiB.
     for part in more.chunks(30) {
-        fleet.hub.apply(&manifest(part, CPU_MILLIS));
+        fleet.hub.apply(&manifest(Kind::Wasm, part, CPU_MILLIS));
         part.iter().for_each(|name| fleet.steady(name));
     }
     all.extend(more);

@@ -41,10 +41,33 @@ pub fn names(prefix: &str, count: usize) -> Vec<String> {
 /// What a workload has when its manifest names no limit.
 pub const CPU_DEFAULT: u32 = 500;
 
+/// Both say one line and then nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Wasm,
+    /// Out of a stock image of three layers.
+    Container,
+}
+
+impl Kind {
+    pub fn image(self) -> &'static str {
+        if self == Kind::Wasm { IMAGE } else { "redis" }
+    }
+
+    /// The beginning of its figures' ids.
+    pub fn id(self) -> &'static str {
+        if self == Kind::Wasm { "" } else { "oci." }
+    }
+
+    fn spec(self) -> &'static str {
+        if self == Kind::Wasm { QUIET } else { "  command: [sh, -c, \"echo up; exec sleep 86400\"]" }
+    }
+}
+
 /// A limit is a reservation too: what runs on one board must fit two cores together.
-pub fn manifest(names: &[String], cpu_millis: u32) -> String {
-    let spec = format!("{QUIET}\n  resources: {{cpu: {cpu_millis}m}}");
-    names.iter().map(|name| e2e::manifest(name, IMAGE, &spec)).collect::<Vec<_>>().join("---\n")
+pub fn manifest(kind: Kind, names: &[String], cpu_millis: u32) -> String {
+    let spec = format!("{}\n  resources: {{cpu: {cpu_millis}m}}", kind.spec());
+    names.iter().map(|name| e2e::manifest(name, kind.image(), &spec)).collect::<Vec<_>>().join("---\n")
 }
 
 /// A hub and one board, nothing on it.
@@ -64,7 +87,7 @@ pub fn fleet(workloads: usize, cpu_millis: u32, hub_args: &[&str]) -> (Fleet, Ve
     let fleet = empty(hub_args);
     fleet.hub.push(IMAGE);
     let names = names("base", workloads);
-    fleet.hub.apply(&manifest(&names, cpu_millis));
+    fleet.hub.apply(&manifest(Kind::Wasm, &names, cpu_millis));
     names.iter().for_each(|name| fleet.steady(name));
     (fleet, names)
 }
