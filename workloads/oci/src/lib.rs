@@ -7,6 +7,7 @@
 //! | `store` | content by digest, and what may be deleted |
 //! | `layer` | layers as directories for overlayfs |
 //! | `pull` | images from registries |
+//! | `copy` | files into a container and out of it, safe against either side |
 //! | `run` | a container, bounded and cleared away |
 //!
 //! How people name an image is the contract's (`contract::image`). Feature `image` adds all that is about images, `pull` registries,
@@ -14,6 +15,8 @@
 
 #[cfg(feature = "image")]
 pub mod archive;
+#[cfg(feature = "image")]
+pub mod copy;
 #[cfg(feature = "image")]
 pub mod image;
 #[cfg(feature = "image")]
