@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::identity::Standing;
 use contract::message::{Command, CommandOp, FromAgent, Hello, HubAnnounce};
 use contract::platform::Platform;
 use contract::run::Assignment;
@@ -16,6 +17,7 @@ use crate::record::{
     AgentRecord, ArtifactKind, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
 };
 use crate::resolve::Found;
+use crate::trust::{TrustFacts, TrustKey, TrustRecord, TrustRequest};
 
 pub type EffectId = u64;
 /// The shell's number for somebody who waits for an answer.
@@ -101,6 +103,11 @@ pub enum Write {
         digest: Digest,
         record: Option<Box<ArtifactRecord>>,
     },
+    /// A token, an identity, an expected board.
+    Trust {
+        key: TrustKey,
+        record: Option<Box<TrustRecord>>,
+    },
     Event(Box<EventRecord>),
     /// Drop events numbered below this.
     EventsBelow(u64),
@@ -177,6 +184,7 @@ pub struct HubFacts {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub trust: TrustFacts,
     pub events: Vec<EventRecord>,
     /// Engine ids that a compile worker serves.
     pub engines: Vec<String>,
@@ -235,6 +243,7 @@ pub enum Request {
     AcceptRestore {
         lineage: Option<Lineage>,
     },
+    Trust(TrustRequest),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -265,6 +274,17 @@ pub enum Answer {
     },
     Done {
         version: Version,
+    },
+    /// Boards that were approved, sent away, replaced or are expected.
+    Agents {
+        version: Version,
+        agents: Vec<AgentId>,
+    },
+    /// A board has joined; `good` gets its certificate.
+    Joined {
+        agent: AgentId,
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        standing: Standing,
     },
     /// The agent has taken the command; replies follow as `Op::Relay`.
     Accepted,

@@ -161,6 +161,10 @@ impl Core {
     }
 
     fn on_message(&mut self, now: Now, agent: &AgentId, message: FromAgent) {
+        // The embedded broker's door asks too; somebody else's broker lets in whom it likes.
+        if let Some(why) = self.world.trust.barred(agent) {
+            return self.note_rejected(Some(agent), why.to_string());
+        }
         match message {
             FromAgent::Presence(presence) => self.on_presence(now, agent, presence),
             FromAgent::Observed(report) => self.on_observed(now, agent, report),

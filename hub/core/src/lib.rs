@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   presence, reports ─▶ session, resync, restore ─▶ soft state (observed, freshness)
+//!   tokens, identities ─▶ trust (who may speak at all)
 //!   requests ─▶ admit (pure) ─▶ request ─▶ records ─▶ dirty keys
 //!   dirty keys ─▶ reconcile (place, pure) ─▶ placements ─▶ agents to publish to
 //!   agents to publish to ─▶ compose ─▶ one Persist ─▶ documents, hellos, answers
@@ -40,6 +41,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod trust;
 pub mod view;
 mod world;
 

@@ -7,6 +7,7 @@ use contract::{AgentId, Digest, WorkloadKey};
 
 use crate::api::{Answer, Effect, EffectId, Op, RequestId, Write};
 use crate::record::EventRecord;
+use crate::trust::TrustKey;
 use crate::world::World;
 
 #[derive(Debug, Default)]
@@ -30,6 +31,7 @@ struct Touched {
     placements: BTreeSet<(WorkloadKey, AgentId)>,
     agents: BTreeSet<AgentId>,
     artifacts: BTreeSet<Digest>,
+    trust: BTreeSet<TrustKey>,
 }
 
 impl Outbox {
@@ -60,6 +62,10 @@ impl Outbox {
 
     pub fn artifact(&mut self, digest: Digest) {
         self.touched.artifacts.insert(digest);
+    }
+
+    pub fn trust(&mut self, key: TrustKey) {
+        self.touched.trust.insert(key);
     }
 
     pub fn event(&mut self, record: EventRecord) {
@@ -138,6 +144,10 @@ impl Outbox {
         for digest in touched.artifacts {
             let record = world.artifacts.get(&digest).map(|artifact| Box::new(artifact.clone()));
             writes.push(Write::Artifact { digest, record });
+        }
+        for key in touched.trust {
+            let record = world.trust.record(&key).map(Box::new);
+            writes.push(Write::Trust { key, record });
         }
         writes.extend(self.events.drain(..).map(|event| Write::Event(Box::new(event))));
         writes.extend(self.events_below.take().map(Write::EventsBelow));

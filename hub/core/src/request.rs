@@ -9,6 +9,7 @@ use crate::api::{Answer, Apply, ChangeKind, Op, Refusal, Request, RequestId};
 use crate::core::Core;
 use crate::record::WorkloadRecord;
 use crate::revision;
+use crate::trust::TrustKey;
 use crate::world::Work;
 
 impl Core {
@@ -24,6 +25,7 @@ impl Core {
                 self.on_command(now, id, agent, op, deadline_ms, ticket)
             }
             Request::RemoveAgent { agent } => self.on_remove_agent(id, &agent),
+            Request::Trust(request) => self.on_trust(now, id, request),
             Request::AcceptRestore { lineage } => self.on_accept_restore(id, lineage),
         }
     }
@@ -200,6 +202,10 @@ impl Core {
             });
         }
         self.world.agents.remove(agent_id);
+        if self.world.trust.identities.contains_key(agent_id) {
+            self.world.trust.drop_identity(agent_id);
+            self.out.trust(TrustKey::Identity(agent_id.clone()));
+        }
         self.queues.forget(agent_id);
         self.out.agent(agent_id);
         self.changes.agent(agent_id);

@@ -261,6 +261,7 @@ impl Core {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let mut record = agent.record.clone();
         let left_out = sanitize::learn(&mut record, presence);
+        self.world.trust.impose(id, &mut record.labels);
         if record.board != presence.board {
             agent.heard = false;
         }

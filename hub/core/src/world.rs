@@ -15,6 +15,7 @@ use crate::place::{Ask, Board, Lack};
 use crate::record::{AgentRecord, ArtifactRecord, CompiledRecord, Meta, PlacementRecord, WorkloadRecord};
 use crate::session::Session;
 use crate::template::Template;
+use crate::trust::Trust;
 
 #[derive(Debug, Clone)]
 pub struct World {
@@ -29,6 +30,7 @@ pub struct World {
     pub unfetched: BTreeMap<(Digest, Platform), String>,
     /// Workloads with slots that no board takes: looked at again when room appears.
     pub starving: BTreeSet<WorkloadKey>,
+    pub trust: Trust,
 }
 
 #[derive(Debug, Clone)]
@@ -156,6 +158,7 @@ impl HubFacts {
             placements: BTreeMap::new(),
             agents: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            trust: Default::default(),
             events: Vec::new(),
             engines: Vec::new(),
             artifacts_url: String::new(),
@@ -186,6 +189,7 @@ impl World {
             artifacts: facts.artifacts,
             unfetched: BTreeMap::new(),
             starving: BTreeSet::new(),
+            trust: Trust::load(facts.trust),
         };
         for ((key, agent), record) in facts.placements {
             world.restore_placement(&key, &agent, record);

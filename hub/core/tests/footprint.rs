@@ -106,7 +106,7 @@ impl Hub {
                 Write::Artifact { digest, record } => {
                     store.artifacts.insert(digest, *record.unwrap());
                 }
-                Write::Event(_) | Write::EventsBelow(_) => {}
+                Write::Trust { .. } | Write::Event(_) | Write::EventsBelow(_) => {}
             }
         }
     }
@@ -235,6 +235,7 @@ fn facts(store: &Store) -> HubFacts {
         placements: store.placements.clone(),
         agents: store.agents.clone(),
         artifacts: store.artifacts.clone(),
+        trust: Default::default(),
         events: Vec::new(),
         engines: vec![ENGINE.into()],
         artifacts_url: "http://127.0.0.1:7070".into(),

@@ -148,6 +148,7 @@ fn facts(
         placements: loaded.placements,
         agents: loaded.agents,
         artifacts: loaded.artifacts,
+        trust: loaded.trust,
         events: loaded.events,
         engines: compile::engines(),
         artifacts_url: url.to_string(),

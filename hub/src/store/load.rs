@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use contract::{AgentId, Digest, WorkloadKey};
 use hub_core::record::{AgentRecord, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord};
+use hub_core::trust::TrustFacts;
 use kv::{Kv, KvError, Record};
 
 use super::{FORMAT, Key, decode};
@@ -16,6 +17,7 @@ pub struct Loaded {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub trust: TrustFacts,
     pub events: Vec<EventRecord>,
     /// The lowest event that is stored, or the first that will be.
     pub oldest_event: u64,
@@ -66,6 +68,7 @@ impl Loaded {
             Key::Placement(key, agent) => drop(self.placements.insert((key, agent), decode(value)?)),
             Key::Agent(agent) => drop(self.agents.insert(agent, decode(value)?)),
             Key::Artifact(digest) => drop(self.artifacts.insert(digest, decode(value)?)),
+            Key::Trust(key) => drop(self.trust.insert(key, decode(value)?)),
             // In the order of their keys, which is that of their numbers.
             Key::Event(_) => self.events.push(decode(value)?),
         }

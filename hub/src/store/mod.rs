@@ -17,6 +17,7 @@ mod writer;
 
 use contract::{AgentId, Digest, WorkloadKey};
 use hub_core::api::Write;
+use hub_core::trust::TrustKey;
 use kv::VALUE_BYTES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ pub enum Key {
     Placement(WorkloadKey, AgentId),
     Agent(AgentId),
     Artifact(Digest),
+    Trust(TrustKey),
     Event(u64),
 }
 
@@ -50,6 +52,9 @@ impl Key {
             Key::Placement(key, agent) => format!("p{key}/{agent}").into_bytes(),
             Key::Agent(agent) => format!("a{agent}").into_bytes(),
             Key::Artifact(digest) => format!("r{}", digest.hex()).into_bytes(),
+            Key::Trust(TrustKey::Token(id)) => format!("tt{}", id.hex()).into_bytes(),
+            Key::Trust(TrustKey::Identity(agent)) => format!("ti{agent}").into_bytes(),
+            Key::Trust(TrustKey::Expected(agent)) => format!("te{agent}").into_bytes(),
             Key::Event(seq) => [b"e".as_slice(), &seq.to_be_bytes()].concat(),
         }
     }
@@ -70,8 +75,19 @@ impl Key {
             }
             b'a' => Some(Key::Agent(rest.parse().ok()?)),
             b'r' => Some(Key::Artifact(format!("sha256:{rest}").parse().ok()?)),
+            b't' => Some(Key::Trust(trust_key(rest)?)),
             _ => None,
         }
+    }
+}
+
+fn trust_key(text: &str) -> Option<TrustKey> {
+    let (kind, rest) = text.split_at_checked(1)?;
+    match kind {
+        "t" => Some(TrustKey::Token(format!("sha256:{rest}").parse().ok()?)),
+        "i" => Some(TrustKey::Identity(rest.parse().ok()?)),
+        "e" => Some(TrustKey::Expected(rest.parse().ok()?)),
+        _ => None,
     }
 }
 
@@ -88,6 +104,7 @@ fn changes(write: &Write, oldest_event: &mut u64) -> Vec<Change> {
         }
         Write::Agent { agent, record } => vec![put(Key::Agent(agent.clone()), record.as_deref())],
         Write::Artifact { digest, record } => vec![put(Key::Artifact(*digest), record.as_deref())],
+        Write::Trust { key, record } => vec![put(Key::Trust(key.clone()), record.as_deref())],
         Write::Event(event) => vec![put(Key::Event(event.seq), Some(event))],
         Write::EventsBelow(below) => {
             let from = std::mem::replace(oldest_event, (*oldest_event).max(*below));
@@ -133,7 +150,10 @@ mod tests {
             Key::Meta,
             Key::Workload(workload.clone()),
             Key::Placement(workload, agent.clone()),
-            Key::Agent(agent),
+            Key::Agent(agent.clone()),
+            Key::Trust(TrustKey::Token(Digest::of(b"s"))),
+            Key::Trust(TrustKey::Identity(agent.clone())),
+            Key::Trust(TrustKey::Expected(agent)),
             Key::Artifact(Digest::of(b"x")),
             Key::Event(u64::MAX),
         ] {

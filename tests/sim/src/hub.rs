@@ -65,6 +65,8 @@ impl Store {
                 Write::Placement { key, agent, record } => put(&mut self.placements, (key, agent), record),
                 Write::Agent { agent, record } => put(&mut self.agents, agent, record.map(|r| *r)),
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
+                // No board joins here: who may speak is decided before what is said.
+                Write::Trust { .. } => {}
                 Write::Event(event) => drop(self.events.insert(event.seq, *event)),
                 Write::EventsBelow(seq) => self.events.retain(|s, _| *s >= seq),
             }
@@ -93,6 +95,7 @@ impl World {
             placements: disk.placements.clone(),
             agents: disk.agents.clone(),
             artifacts: disk.artifacts.clone(),
+            trust: Default::default(),
             events: disk.events.values().cloned().collect(),
             engines: vec![ENGINE.into()],
             artifacts_url: "http://hub:8080".into(),

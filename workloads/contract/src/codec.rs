@@ -30,6 +30,8 @@ pub enum Kind {
     Reply,
     /// A statement about compiled code: (source, engine, digest, size).
     Compiled,
+    /// How a board stands with its hub.
+    Standing,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Kind::Events => "events",
             Kind::Reply => "reply",
             Kind::Compiled => "compiled",
+            Kind::Standing => "standing",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod env;
 pub mod field;
 pub mod id;
+pub mod identity;
 pub mod image;
 pub mod label;
 pub mod limits;

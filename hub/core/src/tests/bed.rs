@@ -23,6 +23,7 @@ pub struct Store {
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub events: BTreeMap<u64, EventRecord>,
+    pub trust: crate::trust::TrustFacts,
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -41,6 +42,7 @@ impl Store {
                 Write::Placement { key, agent, record } => put(&mut self.placements, (key, agent), record),
                 Write::Agent { agent, record } => put(&mut self.agents, agent, record.map(|r| *r)),
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
+                Write::Trust { key, record } => put(&mut self.trust, key, record.map(|r| *r)),
                 Write::Event(event) => drop(self.events.insert(event.seq, *event)),
                 Write::EventsBelow(seq) => self.events.retain(|s, _| *s >= seq),
             }
@@ -56,6 +58,7 @@ impl Store {
             placements: self.placements.clone(),
             agents: self.agents.clone(),
             artifacts: self.artifacts.clone(),
+            trust: self.trust.clone(),
             events: self.events.values().cloned().collect(),
             engines: vec![ENGINE.into()],
             artifacts_url: "http://hub".into(),

@@ -12,4 +12,5 @@ mod restore;
 mod sessions;
 mod steadiness;
 mod talk;
+mod trust;
 mod worlds;
