@@ -3,6 +3,8 @@
 //! ```text
 //! hub.key 0600   Ed25519 seed, made once          hub.pub        its public half, for agents to pin
 //! token 0600     lets operators in                agent-token 0600  lets agents into the broker
+//! ca.pem 0600    the CA's key and certificate    ca.crt         the certificate, for whoever checks one
+//! server.pem     the hub's own certificate and key, made anew from the CA as needed
 //! store/         the key-value store              artifacts/     blobs by digest
 //! lineage        the store's lineage: without it nobody could tell a lost store from a first start
 //! lock           held while a hub runs            hub.json       where the running hub listens
@@ -137,7 +139,7 @@ impl DataDir {
     }
 
     /// Read the file, or make it with this content if there is none.
-    fn secret_file(&self, name: &str, content: &str) -> Result<String, DataError> {
+    pub fn secret_file(&self, name: &str, content: &str) -> Result<String, DataError> {
         let path = self.root.join(name);
         if !path.exists() {
             let aside = self.write_aside(name, &format!("{content}\n"), 0o600)?;
@@ -157,7 +159,7 @@ impl DataDir {
         Ok(text.trim().to_string())
     }
 
-    fn replace(&self, name: &str, content: &str, mode: u32) -> Result<(), DataError> {
+    pub fn replace(&self, name: &str, content: &str, mode: u32) -> Result<(), DataError> {
         let path = self.root.join(name);
         if std::fs::read_to_string(&path).is_ok_and(|present| present == content) {
             return Ok(());
@@ -168,7 +170,8 @@ impl DataDir {
     }
 
     fn write_aside(&self, name: &str, content: &str, mode: u32) -> Result<PathBuf, DataError> {
-        let aside = self.root.join(format!(".{name}.{}", std::process::id()));
+        let aside =
+            self.root.join(format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
         let write = || -> io::Result<()> {
             let mut options = File::options();
             let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&aside)?;

@@ -10,3 +10,4 @@ pub mod failpoint;
 pub mod fetch;
 pub mod serve;
 pub mod store;
+pub mod trust;

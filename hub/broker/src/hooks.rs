@@ -105,7 +105,11 @@ impl Hub {
 
     fn identify(&self, info: &ConnectInfo) -> Result<Role, Refusal> {
         let role = access::role(info.username().map(|n| &**n), info.client_id(), self.open())?;
-        self.check_password(&role, info.password().map_or(&[], |p| &p[..]))?;
+        match self.vouched(info.id()) {
+            Some(agent) if role == Role::Agent(agent.clone()) => {}
+            Some(_) => return Err("the certificate is another agent's"),
+            None => self.check_password(&role, info.password().map_or(&[], |p| &p[..]))?,
+        }
         if let Some(will) = info.last_will() {
             let seen = match &will {
                 LastWill::V3(w) => WillSeen { topic: &w.topic, retain: w.retain, payload: &w.message },
@@ -114,6 +118,10 @@ impl Hub {
             access::may_leave(&self.config.prefix, &role, &seen)?;
         }
         Ok(role)
+    }
+
+    fn vouched(&self, id: &Id) -> Option<AgentId> {
+        (self.config.vouch.as_ref()?)(id.remote_addr.as_ref()?)
     }
 
     fn check_password(&self, role: &Role, given: &[u8]) -> Result<(), Refusal> {

@@ -55,6 +55,9 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Asked whether an agent's password is right.
 pub type CheckToken = Arc<dyn Fn(&AgentId, &str) -> bool + Send + Sync>;
 
+/// Asked which agent has shown its certificate to whoever relays from this address.
+pub type Vouch = Arc<dyn Fn(&SocketAddr) -> Option<AgentId> + Send + Sync>;
+
 #[derive(Clone)]
 pub enum Access {
     /// User name = agent id, password = what the function accepts.
@@ -75,6 +78,8 @@ pub struct BrokerConfig {
     pub operator_token: Option<String>,
     /// The password of [`HUB`].
     pub hub_token: Option<String>,
+    /// For agents that come through an encrypted port before this one: their password is their key.
+    pub vouch: Option<Vouch>,
     pub limits: BrokerLimits,
 }
 
@@ -87,6 +92,7 @@ impl BrokerConfig {
             access,
             operator_token: None,
             hub_token: None,
+            vouch: None,
             limits: BrokerLimits::default(),
         }
     }

@@ -1,16 +1,18 @@
 //! Who may ask. One bearer token, made at the first start; whoever can read its file is an operator.
-//! Agents' fetches and tickets need none: blobs are checked by digest and signature, a ticket's name
-//! is its secret.
+//! Boards come with their certificate; in plain, which is on this machine only, they need none: blobs are
+//! checked by digest and signature. A ticket's name is its secret.
 
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use contract::Digest;
+use contract::identity::Standing;
 use subtle::ConstantTimeEq as _;
 
 use super::App;
 use super::error::{ApiError, Code};
+use crate::trust::Via;
 
 /// Only the digest is kept: comparing digests of equal length tells nothing by its duration.
 #[derive(Debug, Clone)]
@@ -42,6 +44,22 @@ pub async fn check(State(app): State<App>, request: Request, next: Next) -> Resp
         }
     };
     ApiError::new(Code::Unauthorized, message).into_response()
+}
+
+/// Around what boards fetch: a board in good standing, or an operator.
+pub async fn agent(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Some(via) = request.extensions().get::<Via>().filter(|via| via.encrypted) else {
+        return next.run(request).await;
+    };
+    let Some(peer) = via.peer.clone() else { return check(State(app), request, next).await };
+    match app.door.standing(&app.hub, &peer).await {
+        Ok(known) if known.standing == Standing::Good => next.run(request).await,
+        Ok(known) => {
+            let message = format!("{} is not let in: {}", peer.agent, known.reason);
+            ApiError::new(Code::Unauthorized, message).into_response()
+        }
+        Err(why) => ApiError::from(why).into_response(),
+    }
 }
 
 #[cfg(test)]

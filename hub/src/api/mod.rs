@@ -14,6 +14,7 @@ pub mod extract;
 pub mod fetches;
 pub mod idempotency;
 pub mod images;
+pub mod join;
 pub mod lines;
 pub mod logs;
 pub mod openapi;
@@ -23,6 +24,7 @@ pub mod server;
 pub mod sse;
 pub mod status;
 pub mod tickets;
+pub mod trust;
 pub mod watch;
 pub mod workloads;
 
@@ -46,6 +48,7 @@ use crate::fetch::Fetcher;
 use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
+use crate::trust::Door;
 use auth::Token;
 use body::BodyMax;
 use error::{ApiError, Code};
@@ -72,6 +75,7 @@ pub struct App {
     pub token: Token,
     pub key: Arc<SigningKey>,
     pub identity: Arc<Identity>,
+    pub door: Arc<Door>,
     pub stop: CancellationToken,
 }
 
@@ -95,6 +99,7 @@ impl App {
         token: &str,
         key: SigningKey,
         identity: Identity,
+        door: Arc<Door>,
         stop: CancellationToken,
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
@@ -113,6 +118,7 @@ impl App {
             token,
             key,
             identity,
+            door,
             stop,
         }
     }
@@ -132,9 +138,11 @@ pub fn router(app: App) -> Router {
             handler = handler.layer(middleware::from_fn(timed));
         }
         handler = handler.layer(Extension(BodyMax(limit)));
-        if !matches!(route.guard, Guard::Open | Guard::Ticket) {
-            handler = handler.layer(middleware::from_fn_with_state(app.clone(), auth::check));
-        }
+        handler = match route.guard {
+            Guard::Open | Guard::Ticket => handler,
+            Guard::Agent => handler.layer(middleware::from_fn_with_state(app.clone(), auth::agent)),
+            _ => handler.layer(middleware::from_fn_with_state(app.clone(), auth::check)),
+        };
         router = router.route(route.path, handler);
     }
     router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)

@@ -7,15 +7,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::error::ErrorBody;
 use super::{
-    App, agents, apply, artifacts, blobs, diff, events, fetches, logs, openapi, push, status, tickets, watch,
-    workloads,
+    App, agents, apply, artifacts, blobs, diff, events, fetches, join, logs, openapi, push, status, tickets,
+    trust, watch, workloads,
 };
 
 /// What stands in front of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// Anybody on this machine.
+    /// Anybody who can connect.
     Open,
+    /// A board's certificate; in plain, which is on this machine only, anybody.
+    Agent,
     /// The operators' token.
     Read,
     /// The token; an `Idempotency-Key` is honoured.
@@ -100,12 +102,14 @@ pub fn error_schema(generator: &mut SchemaGenerator) -> Schema {
 pub const JSON_SCHEMA: &str = "application/schema+json";
 const EVENT_STREAM: &str = "text/event-stream";
 const YAML: &str = "application/yaml";
+const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 
 /// The table.
 pub fn all() -> Vec<Route> {
     let mut all = changing();
     all.extend(looking());
+    all.extend(trusting());
     all.extend(streaming());
     all.extend(open());
     all
@@ -194,6 +198,45 @@ fn looking() -> Vec<Route> {
     ]
 }
 
+fn trusting() -> Vec<Route> {
+    use Guard::{Change, Read};
+    vec![
+        route("POST", "/v1/join-tokens", Change, post(trust::make_token))
+            .says("Make a token with which boards join; it is shown this once")
+            .takes::<trust::NewToken>()
+            .json::<trust::MadeToken>(),
+        route("GET", "/v1/join-tokens", Read, get(trust::tokens))
+            .says("Join tokens, without their secrets")
+            .json::<trust::TokenList>(),
+        route("DELETE", "/v1/join-tokens/{name}", Change, delete(trust::revoke_token))
+            .says("Let nobody join with this token any more; boards that have joined stay")
+            .json::<Answer>(),
+        route("GET", "/v1/identities", Read, get(trust::identities))
+            .says("Boards that have joined, and how each stands")
+            .json::<trust::IdentityList>(),
+        route("POST", "/v1/identities/approve", Change, post(trust::approve))
+            .says("Let boards in that wait: by name, or all with these labels")
+            .takes::<trust::Choose>()
+            .json::<Answer>(),
+        route("POST", "/v1/identities/revoke", Change, post(trust::revoke))
+            .says("Let boards in no more; what they run goes on")
+            .takes::<trust::Named>()
+            .json::<Answer>(),
+        route("POST", "/v1/identities/decommission", Change, post(trust::decommission))
+            .says("The same, and each wipes itself when it next asks")
+            .takes::<trust::Named>()
+            .json::<Answer>(),
+        route("POST", "/v1/identities/replace", Change, post(trust::replace))
+            .says("One board takes another's labels, and with them its work; the other is let in no more")
+            .takes::<trust::Replace>()
+            .json::<Answer>(),
+        route("POST", "/v1/identities/import", Change, post(trust::import))
+            .says("Boards that are expected: names and labels by serial number, MAC address or machine id")
+            .takes::<trust::Import>()
+            .json::<Answer>(),
+    ]
+}
+
 fn streaming() -> Vec<Route> {
     use Guard::Read;
     vec![
@@ -212,12 +255,26 @@ fn streaming() -> Vec<Route> {
 }
 
 fn open() -> Vec<Route> {
-    use Guard::{Open, Ticket};
+    use Guard::{Agent, Open, Ticket};
     vec![
-        route("GET HEAD", "/v1/blobs/{digest}", Open, get(blobs::get))
+        route("POST", "/v1/join", Open, post(join::join))
+            .says("A board joins with a token and gets its certificate, or waits to be approved")
+            .takes_raw(JSON)
+            .raw(JSON),
+        route("POST", "/v1/renew", Open, post(join::renew))
+            .says("A board gets a new certificate for the key of the one it shows")
+            .takes_raw(JSON)
+            .raw(JSON),
+        route("GET", "/v1/standing", Open, get(join::standing))
+            .says("How the board whose certificate is shown stands with this hub, signed")
+            .raw(JSON),
+        route("GET", "/v1/ca", Open, get(join::ca))
+            .says("The CA's certificate")
+            .raw("application/x-pem-file"),
+        route("GET HEAD", "/v1/blobs/{digest}", Agent, get(blobs::get))
             .says("The bytes under a digest, or one range of them")
             .raw(BYTES),
-        route("GET", "/v1/blobs/{digest}/statement", Open, get(blobs::statement))
+        route("GET", "/v1/blobs/{digest}/statement", Agent, get(blobs::statement))
             .says("What the hub states about compiled code, signed")
             .query::<blobs::StatementQuery>()
             .raw("application/json"),

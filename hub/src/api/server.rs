@@ -1,18 +1,26 @@
 //! How connections are taken and ended: a bounded number of them, each with bounds on how slowly it
 //! may send a request and how long it may leave an answer unread.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::serve::handle::Handle;
+use crate::trust::front::Entered;
+use crate::trust::relay::relay;
+use crate::trust::{Door, Front, Via};
 
 /// Open connections. Each costs a few KiB and a file descriptor; a hundred watchers and a hundred
 /// boards that fetch leave room.
@@ -26,39 +34,94 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors left): what fails at once would otherwise spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What stands before an encrypted port, and behind it.
+pub struct Gate {
+    pub front: Front,
+    pub door: Arc<Door>,
+    pub hub: Handle,
+    /// The embedded broker.
+    pub mqtt: Option<SocketAddr>,
+}
+
 /// Serve until `stop`, then let what is in progress end.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
-    let service = TowerToHyperService::new(app);
+pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT_MAX).max_buf_size(64 << 10);
+    let (graceful, gate) = (GracefulShutdown::new(), gate.map(Arc::new));
     loop {
-        let place = Arc::clone(&places).acquire_owned();
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = async { (place.await, listener.accept().await) } => accepted,
+            accepted = accept(&listener, &places, gate.is_some()) => accepted,
         };
-        let (Ok(place), Ok((stream, _))) = accepted else {
+        let Ok((stream, from, place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let connection = http.serve_connection(TokioIo::new(Box::pin(bounded(stream))), service.clone());
-        let connection = graceful.watch(connection);
+        let (app, watcher, stop) = (app.clone(), graceful.watcher(), stop.clone());
+        let Some(gate) = gate.clone() else {
+            let _ = stream.set_nodelay(true);
+            let via = Via { from, encrypted: false, peer: None };
+            tokio::spawn(async move { http(stream, app, via, watcher, place).await });
+            continue;
+        };
+        let places = Arc::clone(&places);
         tokio::spawn(async move {
-            // How a client's connection ends is its own affair.
-            let _ = connection.await;
-            drop(place);
+            let entered = tokio::select! {
+                entered = gate.front.enter(stream, from) => entered,
+                () = stop.cancelled() => None,
+            };
+            match (entered, gate.mqtt) {
+                (Some(Entered::Http(stream, via)), _) => {
+                    if let Ok(place) = places.acquire_owned().await {
+                        http(stream, app, via, watcher, Some(place)).await;
+                    }
+                }
+                (Some(Entered::Mqtt(stream, peer)), Some(mqtt)) => {
+                    // The broker ends its sessions when the hub stops.
+                    drop(watcher);
+                    relay(stream, peer, mqtt, &gate.door, &gate.hub).await;
+                }
+                _ => {}
+            }
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await;
 }
 
-fn bounded(stream: TcpStream) -> TimeoutStream<TcpStream> {
-    // Answers and events are small and someone waits for each.
-    let _ = stream.set_nodelay(true);
+/// In plain a connection is HTTP and takes its place at once; encrypted, it takes one when it has shown
+/// that it is, or boards that hold MQTT would leave operators none.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    encrypted: bool,
+) -> std::io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    let place = match encrypted {
+        true => None,
+        false => Arc::clone(places).acquire_owned().await.ok(),
+    };
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, from, place))
+}
+
+/// One connection to its end.
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    app: Router,
+    via: Via,
+    watcher: Watcher,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(via.clone());
+        app.call(request)
+    });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_WAIT_MAX));
-    stream
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT_MAX).max_buf_size(64 << 10);
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    // How a client's connection ends is its own affair.
+    let _ = watcher.watch(connection).await;
+    drop(place);
 }

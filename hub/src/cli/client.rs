@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::context::Context;
 use super::exit::{Code, Done, Failure};
@@ -28,15 +29,23 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(context: Context) -> Client {
-        let config =
-            || ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(CONNECT_WAIT));
+    pub fn new(context: Context) -> Done<Client> {
+        let tls = tls(context.ca()?)?;
+        let config = || {
+            let config = ureq::Agent::config_builder().http_status_as_error(false);
+            config.timeout_connect(Some(CONNECT_WAIT)).tls_config(tls.clone())
+        };
         let http = config().timeout_global(Some(ANSWER_WAIT)).build().new_agent();
         let fetches =
             config().timeout_global(Some(crate::api::FETCH_WAIT_MAX + ANSWER_WAIT)).build().new_agent();
         // A stream lives as long as somebody looks; the hub says something every 15 s.
         let streams = config().build().new_agent();
-        Client { http, fetches, streams, context }
+        Ok(Client { http, fetches, streams, context })
+    }
+
+    /// Text that anybody may read.
+    pub fn text(&self, path: &str) -> Done<String> {
+        text_of(self.checked(self.http.get(self.url(path)).call())?)
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Done<T> {
@@ -139,6 +148,17 @@ impl Client {
             ),
         )
     }
+}
+
+/// Nobody but the hub's own CA is believed.
+fn tls(ca: Option<String>) -> Done<TlsConfig> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+    let Some(pem) = ca else { return Ok(config.build()) };
+    let wrong =
+        |why| Failure::new(Code::Unreachable, format!("the hub's CA certificate cannot be read: {why}"));
+    let certificate = Certificate::from_pem(pem.as_bytes()).map_err(wrong)?;
+    Ok(config.root_certs(RootCerts::new_with_certs(&[certificate])).build())
 }
 
 /// Where a mistake is, in the words of whoever made it.

@@ -21,6 +21,9 @@ pub struct HubArgs {
     /// The file with the operator's token; also SKERRY_TOKEN_FILE
     #[arg(long, global = true, value_name = "FILE", env = "SKERRY_TOKEN_FILE", help_heading = "Which hub")]
     pub token_file: Option<PathBuf>,
+    /// The hub's CA certificate, for https://; also SKERRY_CA. 'ca.crt' beside the token when left out
+    #[arg(long, global = true, value_name = "FILE", env = "SKERRY_CA", help_heading = "Which hub")]
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +32,7 @@ pub struct Context {
     /// Who said so, for the message when nobody is there.
     pub hub_from: &'static str,
     token_file: PathBuf,
+    ca: PathBuf,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -44,6 +48,8 @@ struct Config {
 struct Entry {
     hub: String,
     token_file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
 }
 
 impl Context {
@@ -53,19 +59,37 @@ impl Context {
         let (hub, hub_from) = match (&args.hub, entry) {
             (Some(hub), _) => (hub.clone(), "from --hub or SKERRY_HUB"),
             (None, Some(entry)) => (entry.hub.clone(), "from the current context"),
-            (None, None) => (DEFAULT_HUB.to_string(), "the default"),
+            (None, None) => match running_here() {
+                Some(hub) => (hub, "the hub of this machine"),
+                None => (DEFAULT_HUB.to_string(), "the default"),
+            },
         };
-        if !hub.starts_with("http://") {
-            return Err(Failure::usage(format!(
-                "'{hub}' is not a hub's address: write http://host:port (TLS comes with a later version)"
-            )));
+        if !hub.starts_with("http://") && !hub.starts_with("https://") {
+            return Err(Failure::usage(format!("'{hub}' is not a hub's address: write https://host:port")));
         }
         let token_file = match (&args.token_file, entry) {
             (Some(file), _) => file.clone(),
             (None, Some(entry)) if args.hub.is_none() => entry.token_file.clone(),
             _ => PathBuf::from(crate::serve::args::DEFAULT_DATA).join("token"),
         };
-        Ok(Context { hub, hub_from, token_file })
+        let beside = || token_file.with_file_name(crate::trust::ca::PUBLIC_FILE);
+        let ca = args.ca.clone().or_else(|| entry.filter(|_| args.hub.is_none())?.ca.clone());
+        let ca = ca.unwrap_or_else(beside);
+        Ok(Context { hub, hub_from, token_file, ca })
+    }
+
+    /// What the hub's certificate is checked against, if it has one to show.
+    pub fn ca(&self) -> Done<Option<String>> {
+        if !self.hub.starts_with("https://") {
+            return Ok(None);
+        }
+        let (path, read) = (self.ca.display(), std::fs::read_to_string(&self.ca));
+        read.map(Some).map_err(|why| {
+            let text = format!(
+                "cannot read the hub's CA certificate {path}: {why}\nIt lies as ca.crt in the hub's data directory; name a copy with --ca, SKERRY_CA or 'hub context set'."
+            );
+            Failure::new(Code::Unreachable, text)
+        })
     }
 
     pub fn token(&self) -> Done<String> {
@@ -122,7 +146,8 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
         ContextCommand::Set { name } => {
             let found = Context::find(args)?;
             let token_file = std::path::absolute(&found.token_file)?;
-            config.contexts.insert(name.clone(), Entry { hub: found.hub, token_file });
+            let ca = found.ca.exists().then(|| std::path::absolute(&found.ca)).transpose()?;
+            config.contexts.insert(name.clone(), Entry { hub: found.hub, token_file, ca });
             config.current = Some(name.clone());
             save(&config)
         }
@@ -144,6 +169,13 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
             Ok(())
         }
     }
+}
+
+/// The address that the hub of this machine noted.
+fn running_here() -> Option<String> {
+    let text =
+        std::fs::read_to_string(PathBuf::from(crate::serve::args::DEFAULT_DATA).join("hub.json")).ok()?;
+    Some(serde_json::from_str::<serde_json::Value>(&text).ok()?["url"].as_str()?.to_string())
 }
 
 fn path() -> Done<PathBuf> {

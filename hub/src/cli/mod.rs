@@ -25,6 +25,7 @@ mod progress;
 mod push;
 mod sse;
 mod style;
+mod trust;
 mod verbs;
 
 use std::process::ExitCode;
@@ -84,8 +85,14 @@ enum Command {
     Scale(change::ScaleArgs),
     /// Restart a workload's instances
     Restart(change::RestartArgs),
-    /// The boards: the same as 'get agents'
-    Agents(AgentsArgs),
+    /// The boards: the same as 'get agents'; and who may be one
+    Agents(trust::AgentsCommand),
+    /// Tokens with which boards join
+    #[command(subcommand)]
+    JoinToken(trust::TokenCommand),
+    /// The hub's certificate authority
+    #[command(subcommand)]
+    Ca(trust::CaCommand),
     /// What workloads said
     Logs(logs::LogsArgs),
     /// What happened
@@ -163,12 +170,14 @@ pub fn main() -> Role {
 }
 
 fn perform(command: Command, hub: &HubArgs) -> Done {
-    let client = || Context::find(hub).map(Client::new);
+    let client = || Context::find(hub).and_then(Client::new);
     match command {
         Command::Apply(args) => apply::apply(client()?, &args),
         Command::Diff(args) => apply::diff(&client()?, &args),
         Command::Get(args) => get::main(client()?, &args),
-        Command::Agents(args) => get::main(client()?, &args.of(kinds::Kind::Agents)),
+        Command::Agents(args) => trust::agents(client()?, args),
+        Command::JoinToken(command) => trust::token(&client()?, &command),
+        Command::Ca(command) => trust::ca(&client()?, &command),
         Command::Artifacts(args) => get::main(client()?, &args.of(kinds::Kind::Artifacts)),
         Command::Images(args) => get::main(client()?, &args.of(kinds::Kind::Images)),
         Command::Describe(args) => describe::main(&client()?, &args),

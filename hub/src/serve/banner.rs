@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Banner<'a> {
     pub url: &'a str,
     pub mqtt: &'a str,
+    pub ca: &'a contract::Digest,
+    pub encrypted: bool,
     pub data: &'a Path,
     pub fingerprint: &'a str,
     pub lineage: String,
@@ -26,10 +28,14 @@ impl fmt::Display for Banner<'_> {
             false => writeln!(f, "  agents   {}", self.mqtt)?,
         }
         writeln!(f, "  key      {}   agents pin: {data}/hub.pub", self.fingerprint)?;
+        writeln!(f, "  CA       {}   certificate: {data}/ca.crt", self.ca)?;
         writeln!(f, "  store    {data}/store ({how}, lineage {})", self.lineage)?;
-        write!(
-            f,
-            "next: edge-agent run --hub-key {data}/hub.pub …, then: hub agents; hub apply -f <manifest>"
-        )
+        match self.encrypted {
+            true => write!(f, "next: hub join-token create, then on a board: edge-agent join <token>"),
+            false => write!(
+                f,
+                "next: edge-agent run --hub-key {data}/hub.pub …, then: hub agents; hub apply -f <manifest>"
+            ),
+        }
     }
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use contract::AgentId;
+use contract::identity::ALPN_MQTT;
 use hub_broker::{Access, BrokerConfig, EmbeddedBroker};
 use transport::bus::BusLimits;
 use transport::mqtt::bus::{BusConfig, connect};
-use transport::{AgentBus, Credentials, Endpoint, Prefix};
+use transport::{AgentBus, Credentials, Endpoint, Floor, Own, Prefix, Tls, Trusted};
 
 use super::args::ServeArgs;
 use crate::api::auth::Token;
+use crate::trust::Ca;
+use crate::trust::door::Inside;
 
 /// A bus, and what has to live as long as it.
 pub struct Broker {
@@ -37,23 +40,27 @@ pub async fn embedded(
     prefix: Prefix,
     agent_token: &str,
     operator_token: String,
+    inside: Inside,
 ) -> anyhow::Result<Broker> {
     let token = Token::new(agent_token);
-    // One password for the whole fleet: until agents have identities, an agent is whom it says it is.
+    // One password for all who run on this machine without an identity: such an agent is whom it says.
     let check = Arc::new(move |_: &AgentId, given: &str| token.fits(given));
     let mut config = BrokerConfig::new(mqtt, Access::Tokens(check));
     config.prefix = prefix;
     config.operator_token = Some(operator_token);
+    config.vouch = Some(Arc::new(move |from| inside.who(from)));
     let broker = EmbeddedBroker::start(config).await.context("the embedded broker did not start")?;
     let url = format!("mqtt://{}", broker.addr());
     let bus = broker.bus(BusLimits::default());
     Ok(Broker { bus, url, kind: BrokerKind::Embedded, embedded: Some(broker) })
 }
 
-pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str) -> anyhow::Result<Broker> {
+pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str, ca: &Ca) -> anyhow::Result<Broker> {
     let url = endpoint.to_string();
+    let tls = endpoint.is_tls().then(|| tls(args, ca)).transpose()?;
     let mut config = BusConfig::new(endpoint, client_id);
     config.prefix = args.prefix.clone();
+    config.tls = tls;
     if let Some(username) = &args.broker_user {
         let password =
             args.broker_password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
@@ -62,7 +69,24 @@ pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str) -> anyhow
     Ok(Broker { bus: connect(config), url, kind: BrokerKind::External, embedded: None })
 }
 
+/// Somebody else's broker is believed under its own name, by the CA that was given for it.
+fn tls(args: &ServeArgs, ca: &Ca) -> anyhow::Result<Tls> {
+    let trusted = Trusted::Named(match &args.broker_ca {
+        Some(file) => read(file)?,
+        None => ca.pem(),
+    });
+    let own = match (&args.broker_cert, &args.broker_key) {
+        (Some(certificate), Some(key)) => Some(Own { certificate: read(certificate)?, key: read(key)? }),
+        _ => None,
+    };
+    Tls::new(&trusted, own.as_ref(), Floor::default(), ALPN_MQTT)
+        .context("--broker-ca, --broker-cert, --broker-key")
+}
+
+pub fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 fn read_password(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_string())
+    Ok(read(path)?.trim_end_matches(['\r', '\n']).to_string())
 }

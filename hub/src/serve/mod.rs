@@ -15,6 +15,8 @@ pub mod ring;
 pub mod start;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -26,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::compile::Workers;
 use crate::data::DataDir;
 use crate::store;
+use crate::trust::door::{Inside, Terms};
+use crate::trust::server::ServerCert;
+use crate::trust::{Ca, Door, Front};
 use args::ServeArgs;
 use banner::Banner;
 use start::Parts;
@@ -35,9 +40,10 @@ const THREADS: usize = 2;
 
 pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
+    more_files();
     let endpoint = args.check()?;
     let registries = args.registries.open()?;
-    let data = DataDir::open(&args.data)?;
+    let data = Arc::new(DataDir::open(&args.data)?);
     let found = store::open(&data, args.new_lineage_if_lost)?;
     if let Some(remark) = &found.remark {
         tracing::warn!("{remark}");
@@ -52,19 +58,28 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
         let key = data.signing_key()?;
         let name = fingerprint(&key.verifying_key());
         let token = data.token()?;
+        let ca = Arc::new(Ca::open(&data)?);
+        let inside = Inside::default();
         let broker = match endpoint {
-            Some(endpoint) => broker::external(endpoint, args, &format!("hub-{name}"))?,
+            Some(endpoint) => broker::external(endpoint, args, &format!("hub-{name}"), &ca)?,
             None => {
-                broker::embedded(args.mqtt, args.prefix.clone(), &data.agent_token()?, token.clone()).await?
+                let password = data.agent_token()?;
+                broker::embedded(args.mqtt, args.prefix.clone(), &password, token.clone(), inside.clone())
+                    .await?
             }
         };
         let mqtt = broker.url.clone();
         let fresh = found.loaded.meta.is_none();
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
+        let listens = listener.local_addr()?;
+        let front = if args.encrypted() { Some(front(args, listens, &data, &ca)?) } else { None };
+        let door = Arc::new(Door::new(Arc::clone(&ca), terms(args, listens)?, inside));
         let parts = Parts {
             data,
             found,
             listener,
+            front,
+            door,
             broker,
             key,
             token,
@@ -76,6 +91,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
         let running = parts.start().await?;
         let banner = Banner {
             url: &running.url,
+            ca: &ca.fingerprint(),
+            encrypted: args.encrypted(),
             mqtt: &mqtt,
             data: running.data.root(),
             fingerprint: &name,
@@ -94,6 +111,31 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
         Ok(()) => Ok(()),
         Err(exit) => exit.leave(),
     }
+}
+
+/// The encrypted port, with a certificate for where it listens.
+fn front(args: &ServeArgs, listens: SocketAddr, data: &Arc<DataDir>, ca: &Arc<Ca>) -> anyhow::Result<Front> {
+    let (names, life_ms) = (args.names(listens), args.certificate_life.ms);
+    let certificate = ServerCert::open(Arc::clone(ca), Arc::clone(data), names, life_ms)?;
+    Ok(Front::new(ca, Arc::new(certificate))?)
+}
+
+fn terms(args: &ServeArgs, listens: SocketAddr) -> anyhow::Result<Terms> {
+    Ok(Terms {
+        hubs: if args.encrypted() { args.hubs(listens) } else { Vec::new() },
+        life_ms: args.certificate_life.ms,
+        renew_expired: !args.no_renew_expired,
+        broker: args.broker.clone(),
+        broker_ca: args.broker_ca.as_deref().map(broker::read).transpose()?,
+        prefix: args.prefix.to_string(),
+    })
+}
+
+/// A thousand are given by default, and each board behind the encrypted port takes three.
+fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 struct Signals {

@@ -1,6 +1,7 @@
 //! How a hub's parts find each other, and in which order they start and end. Tests start the same
 //! parts with another broker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use contract::Lineage;
@@ -23,17 +24,22 @@ use super::perform::Performer;
 use super::publish::Publisher;
 use super::quiet::Quiet;
 use super::ring::Ring;
+use crate::api::server::Gate;
 use crate::api::{self, App, Identity};
 use crate::artifact::ArtifactStore;
 use crate::compile::{self, Workers};
 use crate::data::{self, DataDir};
 use crate::fetch::Fetcher;
 use crate::store::{Found, Loaded, StoreWriter};
+use crate::trust::{Door, Front};
 
 pub struct Parts {
-    pub data: DataDir,
+    pub data: Arc<DataDir>,
     pub found: Found,
     pub listener: TcpListener,
+    /// None: the listener is plain.
+    pub front: Option<Front>,
+    pub door: Arc<Door>,
     pub broker: Broker,
     pub key: SigningKey,
     pub token: String,
@@ -57,16 +63,16 @@ pub struct Running {
 impl Parts {
     pub async fn start(self) -> anyhow::Result<Running> {
         let (heartbeat_ms, report_window_ms) = (self.heartbeat_ms, self.report_window_ms);
-        let Parts { data, found, listener, broker, key, token, workers, registries, .. } = self;
-        let data = Arc::new(data);
+        let Parts { data, found, listener, front, door, broker, key, token, workers, registries, .. } = self;
         let artifacts = ArtifactStore::open(&data.artifacts())?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let url = url(listener.local_addr()?, front.is_some());
+        let fetched = door.terms.hubs.first().map_or_else(|| url.clone(), |hub| format!("https://{hub}"));
         let Found { kv, loaded, remark: _ } = found;
         let lineage = loaded.meta.map_or(Lineage(data::random()?), |meta| meta.lineage);
         // The core makes the term of this start the next one.
         let term = loaded.meta.map_or(0, |meta| meta.term.0) + 1;
         let (writer, stored) = StoreWriter::start(kv, loaded.oldest_event)?;
-        let facts = facts(loaded, lineage, &url, heartbeat_ms, report_window_ms)?;
+        let facts = facts(loaded, lineage, &fetched, heartbeat_ms, report_window_ms)?;
 
         let (hub, asks) = Handle::new();
         let (finish, finished) = mpsc::unbounded_channel();
@@ -104,13 +110,25 @@ impl Parts {
             broker_kind: broker.kind,
             broker_url: broker.url.clone(),
         };
-        let data_too = Arc::clone(&data);
-        let app =
-            App::new(data_too, hub, ring, artifacts, workers, fetcher, &token, key, identity, stop.clone());
+        let app = App::new(
+            Arc::clone(&data),
+            hub,
+            ring,
+            artifacts,
+            workers,
+            fetcher,
+            &token,
+            key,
+            identity,
+            door,
+            stop.clone(),
+        );
         tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));
         // Once at start: a crash may have left blobs whose record never came.
         sweep.notify_one();
-        let server = tokio::spawn(api::server::serve(listener, api::router(app.clone()), stop.clone()));
+        let mqtt = broker.embedded.as_ref().map(hub_broker::EmbeddedBroker::addr);
+        let gate = front.map(|front| Gate { front, door: Arc::clone(&app.door), hub: app.hub.clone(), mqtt });
+        let server = tokio::spawn(api::server::serve(listener, api::router(app.clone()), gate, stop.clone()));
         note(&data, &app, &url, lineage).await?;
         Ok(Running { data, url, lineage, stop, driver, server, broker: broker.embedded })
     }
@@ -130,6 +148,15 @@ impl Running {
         }
         self.data.clear_running();
         ended
+    }
+}
+
+/// Where the hub's own machine reaches it.
+fn url(listens: SocketAddr, encrypted: bool) -> String {
+    let scheme = if encrypted { "https" } else { "http" };
+    match listens.ip().is_unspecified() {
+        true => format!("{scheme}://127.0.0.1:{}", listens.port()),
+        false => format!("{scheme}://{listens}"),
     }
 }
 
@@ -164,6 +191,7 @@ async fn note(data: &DataDir, app: &App, url: &str, lineage: Lineage) -> anyhow:
         "mqtt": app.identity.broker_url,
         "pid": std::process::id(),
         "fingerprint": app.identity.fingerprint,
+        "ca": app.door.ca.fingerprint(),
         "version": env!("CARGO_PKG_VERSION"),
     });
     app.hub.settled().await?;

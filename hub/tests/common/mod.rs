@@ -9,6 +9,7 @@ pub mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hub::compile::{Limits, Workers};
@@ -18,6 +19,8 @@ use hub::serve::broker::{Broker, BrokerKind};
 use hub::serve::exit::Exit;
 use hub::serve::start::{Parts, Running};
 use hub::store::{self, Found};
+use hub::trust::door::{Inside, Terms};
+use hub::trust::{Ca, Door};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -32,6 +35,18 @@ pub struct TestHub {
     pub client: Client,
     pub dir: PathBuf,
     running: Option<Running>,
+}
+
+fn door(data: &DataDir) -> Door {
+    let terms = Terms {
+        hubs: Vec::new(),
+        life_ms: 86_400_000,
+        renew_expired: true,
+        broker: None,
+        broker_ca: None,
+        prefix: "skerry/v1".into(),
+    };
+    Door::new(Arc::new(Ca::open(data).unwrap()), terms, Inside::default())
 }
 
 pub fn limits() -> Limits {
@@ -66,12 +81,14 @@ impl TestHub {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let broker = memory::Broker::new();
-        let data = DataDir::open(dir).unwrap();
+        let data = Arc::new(DataDir::open(dir).unwrap());
         let token = data.token().unwrap();
         let running = runtime.block_on(async {
             let parts = Parts {
                 found: found(&data),
                 listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                front: None,
+                door: Arc::new(door(&data)),
                 broker: Broker {
                     bus: broker.bus(BusLimits::default()),
                     url: "memory".to_string(),

@@ -1,23 +1,22 @@
-//! Where a broker is, and as whom to come. Until connections are encrypted and both ends have
-//! identities, only this machine is reached unless that is allowed by name.
+//! Where a broker is, and as whom to come. Plain (`mqtt://`), only this machine is reached unless that is
+//! allowed by name; encrypted (`mqtts://`), any.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 pub const DEFAULT_PORT: u16 = 1883;
+pub const DEFAULT_TLS_PORT: u16 = 8883;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    #[error("'{0}' is not a broker's address; write mqtt://<host>:<port>")]
+    #[error("'{0}' is not a broker's address; write mqtts://<host>:<port>, or mqtt://… on this machine")]
     NotAnAddress(String),
-    #[error("'{0}': encrypted connections come with a later version; write mqtt://<host>:<port>")]
-    Encrypted(String),
     #[error(
         "the address of {0} carries a user name; credentials are given apart, where they do not show in a process list"
     )]
     Credentials(String),
-    #[error("'{0}' is not on this machine; an unencrypted broker elsewhere must be allowed by name")]
+    #[error("'{0}' is not on this machine: beyond it only encrypted, mqtts://…")]
     Remote(String),
 }
 
@@ -26,13 +25,19 @@ pub enum EndpointError {
 pub struct Endpoint {
     host: String,
     port: u16,
+    tls: bool,
 }
 
 impl Endpoint {
-    /// Refuses what is not on this machine unless `allow_remote`.
+    /// At this place, encrypted.
+    pub fn tls(host_and_port: &str) -> Result<Endpoint, EndpointError> {
+        format!("mqtts://{host_and_port}").parse()
+    }
+
+    /// Refuses what is plain and not on this machine unless `allow_remote`.
     pub fn parse(url: &str, allow_remote: bool) -> Result<Endpoint, EndpointError> {
         let endpoint: Endpoint = url.parse()?;
-        if allow_remote || endpoint.is_loopback() {
+        if allow_remote || endpoint.tls || endpoint.is_loopback() {
             Ok(endpoint)
         } else {
             Err(EndpointError::Remote(endpoint.host))
@@ -48,6 +53,10 @@ impl Endpoint {
         self.port
     }
 
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     pub fn is_loopback(&self) -> bool {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         self.host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -59,34 +68,35 @@ impl FromStr for Endpoint {
 
     fn from_str(url: &str) -> Result<Endpoint, EndpointError> {
         let wrong = || EndpointError::NotAnAddress(url.chars().take(100).collect());
-        if url.starts_with("mqtts://") || url.starts_with("ssl://") || url.starts_with("wss://") {
-            return Err(EndpointError::Encrypted(url.chars().take(100).collect()));
-        }
-        let rest = url.strip_prefix("mqtt://").ok_or_else(wrong)?;
+        let (tls, rest) = match url.strip_prefix("mqtts://") {
+            Some(rest) => (true, rest),
+            None => (false, url.strip_prefix("mqtt://").ok_or_else(wrong)?),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some((_, host)) = rest.rsplit_once('@') {
             return Err(EndpointError::Credentials(host.to_string()));
         }
-        let (host, port) = split_port(rest).ok_or_else(wrong)?;
+        let default = if tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+        let (host, port) = split_port(rest, default).ok_or_else(wrong)?;
         if !is_host(host) {
             return Err(wrong());
         }
-        Ok(Endpoint { host: host.to_string(), port })
+        Ok(Endpoint { host: host.to_string(), port, tls })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
+        write!(f, "mqtt{}://{}:{}", if self.tls { "s" } else { "" }, self.host, self.port)
     }
 }
 
-fn split_port(rest: &str) -> Option<(&str, u16)> {
+fn split_port(rest: &str, default: u16) -> Option<(&str, u16)> {
     let after_host =
         if rest.starts_with('[') { rest.find(']')? + 1 } else { rest.find(':').unwrap_or(rest.len()) };
     let (host, port) = rest.split_at(after_host);
     match port {
-        "" => Some((host, DEFAULT_PORT)),
+        "" => Some((host, default)),
         _ => {
             let port = port.strip_prefix(':')?;
             let plain = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
@@ -145,6 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn encrypted_any_machine_is_reached() {
+        for (url, printed) in [
+            ("mqtts://broker.example", "mqtts://broker.example:8883"),
+            ("mqtts://[2001:db8::1]:443", "mqtts://[2001:db8::1]:443"),
+        ] {
+            let endpoint = Endpoint::parse(url, false).unwrap();
+            assert!(endpoint.is_tls() && endpoint.to_string() == printed);
+        }
+        assert_eq!(Endpoint::tls("h:7").unwrap().to_string(), "mqtts://h:7");
+    }
+
+    #[test]
     fn the_rest_is_refused_and_never_repeats_a_password() {
         for url in [
             "",
@@ -159,7 +181,7 @@ mod tests {
             "mqtt://[::1",
             "mqtt://::1:1",
             "mqtt://a b:1",
-            "mqtts://a:1",
+            "ssl://a:1",
         ] {
             assert!(Endpoint::parse(url, true).is_err(), "{url}");
         }

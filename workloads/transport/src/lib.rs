@@ -16,12 +16,16 @@ pub mod mqtt;
 pub mod session;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod topic;
 
 pub use bus::{AgentBus, BusEvent, BusEvents, BusLimits, BusSender, Inbound, Outgoing};
 pub use endpoint::{Credentials, Endpoint, EndpointError};
 pub use fair::{FairLimits, FairQueue};
 pub use session::{Connector, EndReason, Session, SessionConfig, SessionEvent, SessionLimits, Token, Will};
+#[cfg(feature = "tls")]
+pub use tls::{Floor, Own, Tls, TlsError, Trusted};
 pub use topic::{Kind, Prefix, Topic, TopicError};
 
 /// Why a message was not taken. Nothing of it was sent.

@@ -42,6 +42,9 @@ pub struct SessionConfig {
     /// seen. Two sessions with one client id push each other out.
     pub client_id: String,
     pub credentials: Option<Credentials>,
+    /// For an encrypted endpoint.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::Tls>,
     pub keep_alive: Duration,
     pub will: Will,
     pub limits: SessionLimits,
@@ -56,6 +59,8 @@ impl SessionConfig {
             agent,
             client_id,
             credentials: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             keep_alive: KEEP_ALIVE_DEFAULT,
             will,
             limits: SessionLimits::default(),
@@ -309,6 +314,11 @@ impl Connector {
             return Session::ended(&config, EndReason::Refused(reason));
         }
         match self {
+            // Never plain where encrypted was asked for.
+            #[cfg(feature = "agent")]
+            Connector::Mqtt if config.endpoint.is_tls() && config.tls.is_none() => {
+                Session::ended(&config, EndReason::Refused("there is no certificate to come with".into()))
+            }
             #[cfg(feature = "agent")]
             Connector::Mqtt => crate::mqtt::session::connect(config),
             Connector::Memory(broker) => broker.connect(config),

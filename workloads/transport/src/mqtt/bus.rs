@@ -20,7 +20,7 @@ use crate::bus::{AgentBus, BusLimits, BusLink, Inbound, Outgoing, Slot};
 use crate::fair::FairQueue;
 use crate::session::check_size;
 use crate::topic::{Prefix, Topic, hub_filters};
-use crate::{Credentials, Endpoint, PublishError};
+use crate::{Credentials, Endpoint, PublishError, Tls};
 
 /// The hub's window: at 20 ms to a broker elsewhere 64 carry 3,200 messages a second.
 const INFLIGHT_MAX: u16 = 64;
@@ -37,6 +37,8 @@ pub struct BusConfig {
     /// Two hubs with one client id push each other out.
     pub client_id: String,
     pub credentials: Option<Credentials>,
+    /// For an encrypted endpoint.
+    pub tls: Option<Tls>,
     pub keep_alive: Duration,
     pub connect_timeout: Duration,
     /// With something unanswered and nothing heard for longer, the link is given up.
@@ -51,6 +53,7 @@ impl BusConfig {
             prefix: Prefix::default(),
             client_id: client_id.to_string(),
             credentials: None,
+            tls: None,
             keep_alive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(20),
@@ -111,6 +114,7 @@ fn plan(config: &BusConfig) -> Plan {
         config.keep_alive,
         config.connect_timeout,
         INFLIGHT_MAX,
+        config.tls.as_ref(),
     );
     Plan {
         options,

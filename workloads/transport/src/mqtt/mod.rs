@@ -11,12 +11,12 @@ pub(crate) mod session;
 use std::time::Duration;
 
 use contract::limits::WIRE_BYTES_MAX;
-use rumqttc::NetworkOptions;
 use rumqttc::v5::MqttOptions;
 use rumqttc::v5::mqttbytes::v5::ConnectProperties;
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 
 use crate::session::KEEP_ALIVE_MIN;
-use crate::{Credentials, Endpoint};
+use crate::{Credentials, Endpoint, Tls};
 
 /// The largest packet we take: a payload, its topic, its content type, and room to spare. Always
 /// the same, whatever a side allows itself to publish: some brokers end a session rather than drop
@@ -33,6 +33,7 @@ fn options(
     keep_alive: Duration,
     connect_timeout: Duration,
     inflight: u16,
+    tls: Option<&Tls>,
 ) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, endpoint.host(), endpoint.port());
     options
@@ -55,6 +56,9 @@ fn options(
         authentication_method: None,
         authentication_data: None,
     });
+    if let Some(tls) = tls.filter(|_| endpoint.is_tls()) {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls.config())));
+    }
     if let Some(c) = credentials {
         options.set_credentials(&c.username, &c.password);
     }

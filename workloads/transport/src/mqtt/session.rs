@@ -52,6 +52,7 @@ fn plan(config: &SessionConfig) -> Plan {
         config.keep_alive,
         limits.connect_timeout,
         INFLIGHT_MAX,
+        config.tls.as_ref(),
     );
     let topic = Topic::agent(&config.agent, Kind::Presence).print(&config.prefix);
     let properties = LastWillProperties {
