@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::check::CheckArgs;
 use crate::collect::CollectArgs;
+use crate::identity::command::JoinArgs;
 use crate::logs::LogsArgs;
 use crate::run::RunArgs;
 use crate::status::StatusArgs;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Run the agent: work from disk first, then the hub
     Run(Box<RunArgs>),
+    /// Make this board one of a hub's: edge-agent join <token>
+    Join(JoinArgs),
     /// What this board runs and waits for; asks the agent, needs no hub
     Status(StatusArgs),
     /// Whether this board can do its work, and what to do if not; needs neither agent nor hub
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
     }
     match command {
         Command::Run(args) => crate::run::main(*args),
+        Command::Join(args) => crate::identity::command::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Status(args) => crate::status::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Check(args) => crate::check::main(args).unwrap_or_else(|e| report(Err(e))),
         Command::Collect(args) => crate::collect::main(*args).unwrap_or_else(|e| report(Err(e))),

@@ -9,6 +9,7 @@
 //! | [`logs`] | what an instance said |
 //! | [`try_cmd`] | one artefact in the foreground |
 //! | [`run`] | the agent's loop: performs what the core decides |
+//! | [`identity`] | who this board is to a hub beyond this machine |
 //! | [`status`] | what this board runs, with no hub |
 //! | [`check`] | whether this board can do its work, and what to do if not |
 //! | [`collect`] | a bundle for whoever looks for a fault |
@@ -19,6 +20,7 @@ pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod collect;
+pub mod identity;
 pub mod instance;
 pub mod logs;
 pub mod probe;

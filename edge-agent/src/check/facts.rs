@@ -8,6 +8,7 @@ use contract::Lineage;
 use serde::Serialize;
 
 use crate::cgroup::{Controller, Version};
+use crate::identity::trust::TrustView;
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +29,7 @@ pub struct Facts {
     pub newest_record_ms: Option<u64>,
     pub agent: Agent,
     pub hub_key: Given,
+    pub identity: Joined,
     pub token: Given,
     pub documents: Vec<Document>,
     pub broker: Broker,
@@ -90,6 +92,7 @@ pub enum Agent {
     Answers {
         status: Box<StatusView>,
         store_waits: Option<String>,
+        identity: Option<Box<TrustView>>,
     },
     /// No answer, and who holds the state directory all the same.
     Silent {
@@ -113,6 +116,17 @@ impl Agent {
 pub enum Given {
     LeftOut,
     Usable,
+    Bad(String),
+}
+
+/// Whether this board has joined a hub.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase", tag = "name", content = "what")]
+pub enum Joined {
+    No,
+    /// It has a token and goes on asking.
+    Begun,
+    Yes(Box<TrustView>),
     Bad(String),
 }
 

@@ -10,11 +10,12 @@ use contract::label::{self, LabelError};
 /// Runs the agent: starts the last-known-good work at once, then looks for the hub.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The board's name in the fleet: 1 to 63 of a-z, 0-9 and '-'. The host name when left out.
+    /// The board's name in the fleet: 1 to 63 of a-z, 0-9 and '-'. The host name when left out; on a board
+    /// that has joined, what the hub calls it.
     #[arg(long, env = "SKERRY_AGENT_ID")]
     pub id: Option<AgentId>,
 
-    /// The broker: mqtt://host:port. Only addresses of this machine until agents have identities.
+    /// The broker of a hub on this machine: mqtt://host:port. A board that has joined knows its own.
     #[arg(long, env = "SKERRY_BROKER", default_value = "mqtt://127.0.0.1:1883")]
     pub broker: String,
 
@@ -22,9 +23,15 @@ pub struct RunArgs {
     #[arg(long, default_value = "skerry/v1")]
     pub prefix: String,
 
-    /// The hub's public key (its file hub.pub): documents and code signed by another are refused.
+    /// The public key of a hub on this machine (its file hub.pub), instead of joining: documents and code
+    /// signed by another are refused.
     #[arg(long, env = "SKERRY_HUB_KEY", value_name = "FILE")]
-    pub hub_key: PathBuf,
+    pub hub_key: Option<PathBuf>,
+
+    /// A file with a join token, on a board that has not joined; it is removed once it was read. When left
+    /// out: skerry-join.json on the boot partition (/boot/firmware or /boot).
+    #[arg(long, value_name = "FILE")]
+    pub join_file: Option<PathBuf>,
 
     /// The file with the broker's password for agents (the hub's file agent-token).
     #[arg(long, env = "SKERRY_AGENT_TOKEN", value_name = "FILE")]

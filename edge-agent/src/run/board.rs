@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use contract::{AgentId, BoardId};
+use contract::{AgentId, BoardId, Digest};
 
 #[derive(Debug, Clone)]
 pub struct Board {
@@ -39,7 +39,7 @@ impl Board {
         }
         private_dir(&run.join("instances"))?;
         private_dir(&run.join("restarts"))?;
-        let id = board_id(&state.join("board-id"))?;
+        let id = on_machine(board_id(&state.join("board-id"))?, crate::identity::machine::own_name());
         Ok((Board { agent, id, state: state.to_path_buf(), run: run.to_path_buf() }, lock))
     }
 
@@ -64,6 +64,16 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
         }
         Err(other) => Err(other).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// A card that was copied into another machine makes another board of it: the hub shows both, and they do
+/// not push each other out of their sessions.
+fn on_machine(made: BoardId, machine: Option<String>) -> BoardId {
+    let Some(machine) = machine else { return made };
+    let digest = Digest::of(format!("{made} {machine}").as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.as_bytes()[..16]);
+    BoardId(id)
 }
 
 /// Beside the store and not in it: a lost store must not make another board of this one.
@@ -104,6 +114,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copied_card_is_another_board_in_another_machine() {
+        let made = BoardId([7; 16]);
+        let of = |machine: Option<&str>| on_machine(made, machine.map(String::from));
+        assert_eq!(of(None), made);
+        assert_eq!(of(Some("a")), of(Some("a")));
+        assert!(of(Some("a")) != of(Some("b")) && of(Some("a")) != made);
+    }
 
     #[test]
     fn one_board_keeps_its_id_and_has_one_agent() {

@@ -4,6 +4,8 @@
 //! waits for nothing but the next event.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use agent_core::Core;
@@ -28,6 +30,7 @@ use super::notes::Notes;
 use super::persist::{PersistThread, Persisted};
 use super::serve::{ServeConfig, serve};
 use super::supervisor::Supervisor;
+use crate::identity::Trust;
 use crate::instance::{Artifact, Exited, Runtime, StartError};
 use crate::probe::Prober;
 use crate::volumes;
@@ -47,10 +50,14 @@ pub struct Driver {
     pub link: Link,
     pub store: PersistThread,
     pub runtime: Runtime,
+    /// The state directory.
+    pub state: PathBuf,
     pub artifacts: Artifacts,
     pub images: Images,
     pub devices: Devices,
     pub hub_key: VerifyingKey,
+    /// Of a board that has joined.
+    pub trust: Option<Rc<Trust>>,
     pub notes: Notes,
     pub serve: ServeConfig,
     pub serving: BTreeMap<Name, AbortHandle>,
@@ -102,6 +109,7 @@ impl Driver {
                 () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
                 () = &mut started, if !started.is_elapsed() => super::frugal::give_back(),
                 () = self.supervisor.beat() => {}
+                () = gone(self.trust.as_deref()) => return self.wipe().await,
                 _ = inputs.stop.recv() => break,
                 _ = inputs.interrupt.recv() => break,
             }
@@ -111,8 +119,12 @@ impl Driver {
         Ok(())
     }
 
-    fn step(&mut self, event: Event) {
-        if let Event::Hub(agent_core::api::HubMessage::Hello(hello)) = &event {
+    fn step(&mut self, mut event: Event) {
+        if let Event::Hub(agent_core::api::HubMessage::Hello(hello)) = &mut event {
+            if let Some(trust) = &self.trust {
+                trust.on_hello(hello, now().boot_ms);
+                hello.artifacts = trust.artifacts(&hello.artifacts);
+            }
             self.base_url = Some(hello.artifacts.clone());
         }
         let effects = self.core.step(now(), event);
@@ -324,7 +336,8 @@ impl Driver {
         let agent = self.core.status(now());
         let mut kept_volumes = volumes::all(&self.runtime.settings().places);
         kept_volumes.retain(|volume| !volumes::is_here(&agent, &volume.instance));
-        LocalStatus { agent, store_waits: self.store_waits.clone(), kept_volumes }
+        let identity = self.trust.as_ref().map(|trust| trust.view());
+        LocalStatus { agent, identity, store_waits: self.store_waits.clone(), kept_volumes }
     }
 
     /// An instance is gone: what it and others before it said has an end.
@@ -333,6 +346,14 @@ impl Driver {
         tokio::task::spawn_blocking(move || {
             crate::logs::forget_gone(&logs, |id| volumes::is_here(&agent, id))
         });
+    }
+
+    /// The hub's signed word: this board is none of its any more.
+    async fn wipe(self) -> anyhow::Result<()> {
+        let reason = self.trust.and_then(|trust| trust.decommissioned()).unwrap_or_default();
+        eprintln!("edge-agent: {reason}: ending all work and wiping what was stored here");
+        crate::identity::wipe::wipe(&self.runtime, &self.state, &reason).await?;
+        anyhow::bail!("this board was wiped, as its hub said ({reason}); edge-agent join makes it another's")
     }
 
     /// Tells the hub that the board's agent goes, if that is quick; workloads run on.
@@ -354,6 +375,8 @@ impl Driver {
 pub struct LocalStatus {
     pub agent: agent_core::StatusView,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<crate::identity::trust::TrustView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub store_waits: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept_volumes: Vec<volumes::Volume>,
@@ -361,6 +384,13 @@ pub struct LocalStatus {
 
 fn fault(why: impl std::error::Error + Send + Sync + 'static) -> Outcome {
     Outcome::Fault(limits::clip(&format!("{:#}", anyhow::Error::new(why))))
+}
+
+async fn gone(trust: Option<&Trust>) {
+    match trust {
+        Some(trust) => trust.gone.notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep(wait: Option<Duration>) {

@@ -4,6 +4,8 @@
 //! that cannot be read is told to the core as `Rejected`, with the reason an operator will be shown.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,25 +20,44 @@ use transport::{
     Connector, Credentials, Endpoint, Kind, Prefix, PublishError, Session, SessionConfig, Token, Topic, Will,
 };
 
+use crate::identity::Trust;
+use crate::identity::trust::Verdict;
+
 /// Messages that may wait for a PUBACK before replies of commands are held back; the core's own
 /// messages may fill the rest of the session's queue.
 const REPLIES_BELOW: usize = 32;
 
 pub struct LinkConfig {
     pub connector: Connector,
-    pub endpoint: Endpoint,
+    pub to: To,
     pub prefix: Prefix,
     pub agent: AgentId,
     pub board: BoardId,
-    pub credentials: Option<Credentials>,
     pub keep_alive: Duration,
     /// The hub's pinned key.
     pub hub_key: VerifyingKey,
 }
 
+/// To which broker, and as whom.
+pub enum To {
+    /// In plain, on this machine.
+    Plain(Endpoint, Option<Credentials>),
+    /// With the identity that the hub gave.
+    Joined(Rc<Trust>),
+}
+
 pub struct Link {
     config: LinkConfig,
     session: Option<Live>,
+    /// The hub is asked why the broker refused us; until then its CONNECT has not ended.
+    asking: Option<Asking>,
+}
+
+struct Asking {
+    id: EffectId,
+    epoch: Epoch,
+    will: Presence,
+    verdict: Pin<Box<dyn Future<Output = Verdict>>>,
 }
 
 struct Live {
@@ -44,6 +65,8 @@ struct Live {
     epoch: Epoch,
     /// The effect that opened it, until it is known how that went.
     connecting: Option<EffectId>,
+    /// For the second time, with a new certificate.
+    again: bool,
     unacknowledged: BTreeMap<Token, Option<EffectId>>,
     /// Said at the end, by the broker or by us.
     will: Presence,
@@ -51,28 +74,42 @@ struct Live {
 
 impl Link {
     pub fn new(config: LinkConfig) -> Link {
-        Link { config, session: None }
+        Link { config, session: None, asking: None }
     }
 
     pub fn connect(&mut self, id: EffectId, epoch: Epoch, will: &Presence) -> Vec<Event> {
+        self.asking = None;
+        self.open(id, epoch, will, false)
+    }
+
+    /// `again`: the certificate was renewed for it, so a second refusal is one.
+    fn open(&mut self, id: EffectId, epoch: Epoch, will: &Presence, again: bool) -> Vec<Event> {
         let last = match codec::encode(codec::Kind::Presence, will, None) {
             Ok(Encoded { bytes, content_type }) => {
                 Will { payload: bytes.into(), content_type: content_type.into() }
             }
             Err(why) => return vec![finished(id, Outcome::Fault(why.to_string()))],
         };
-        let LinkConfig { endpoint, agent, board, .. } = &self.config;
-        let mut config = SessionConfig::new(endpoint.clone(), agent.clone(), last);
+        let LinkConfig { to, agent, board, .. } = &self.config;
+        let (endpoint, credentials, tls) = match to {
+            To::Plain(endpoint, credentials) => (endpoint.clone(), credentials.clone(), None),
+            To::Joined(trust) => match trust.way() {
+                Ok(way) => (way.endpoint, Some(way.credentials), Some(way.tls)),
+                Err(why) => return vec![finished(id, Outcome::Fault(why))],
+            },
+        };
+        let mut config = SessionConfig::new(endpoint, agent.clone(), last);
         config.prefix = self.config.prefix.clone();
         // Two boards with one id live side by side and are seen, instead of pushing each other out.
         config.client_id = format!("{agent}.{}", &board.to_string()[..8]);
-        config.credentials = self.config.credentials.clone();
+        config.credentials = credentials;
+        config.tls = tls;
         config.keep_alive = self.config.keep_alive;
         let ended = self.drop_session("replaced by a new session");
         let session = self.config.connector.connect(config);
         let unacknowledged = BTreeMap::new();
         self.session =
-            Some(Live { session, epoch, connecting: Some(id), unacknowledged, will: will.clone() });
+            Some(Live { session, epoch, connecting: Some(id), again, unacknowledged, will: will.clone() });
         ended
     }
 
@@ -136,6 +173,10 @@ impl Link {
 
     /// The next events of the session; never returns without one. Safe to cancel.
     pub async fn next(&mut self) -> Vec<Event> {
+        if let Some(asking) = &mut self.asking {
+            let verdict = (&mut asking.verdict).await;
+            return self.on_verdict(verdict);
+        }
         let Some(live) = &mut self.session else { return std::future::pending().await };
         match live.session.next().await {
             Some(event) => self.on_event(event),
@@ -173,7 +214,20 @@ impl Link {
         let Some(live) = &mut self.session else { return Vec::new() };
         let epoch = live.epoch;
         if let Some(id) = live.connecting.take() {
+            let (again, will) = (live.again, live.will.clone());
             self.session = None;
+            if let To::Joined(trust) = &self.config.to {
+                match refused {
+                    true if !again => {
+                        let trust = Rc::clone(trust);
+                        let verdict = Box::pin(async move { trust.ask().await });
+                        self.asking = Some(Asking { id, epoch, will, verdict });
+                        return Vec::new();
+                    }
+                    true => {}
+                    false => trust.elsewhere(),
+                }
+            }
             let reason = reason.to_string();
             let outcome = if refused { Outcome::Refused(reason) } else { Outcome::Fault(reason) };
             return vec![finished(id, outcome)];
@@ -181,6 +235,14 @@ impl Link {
         let mut events = self.drop_session(reason);
         events.push(Event::Disconnected { epoch, reason: reason.to_string(), refused });
         events
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict) -> Vec<Event> {
+        let Some(Asking { id, epoch, will, .. }) = self.asking.take() else { return Vec::new() };
+        match verdict {
+            Verdict::Renewed => self.open(id, epoch, &will, true),
+            Verdict::Refused(why) => vec![finished(id, Outcome::Refused(limits::clip(&why)))],
+        }
     }
 
     fn read(&self, topic: &Topic, payload: Bytes, content_type: &str) -> Event {

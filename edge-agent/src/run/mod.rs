@@ -11,7 +11,7 @@ mod fetch;
 mod fetch_image;
 pub(crate) mod frugal;
 mod gate;
-mod http;
+pub(crate) mod http;
 pub(crate) mod images;
 mod link;
 mod local;
@@ -19,9 +19,11 @@ mod notes;
 mod persist;
 mod serve;
 mod supervisor;
+mod who;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use agent_core::api::Event;
@@ -31,21 +33,24 @@ use contract::codec;
 use ed25519_dalek::VerifyingKey;
 use tokio::sync::mpsc::channel;
 use tokio::task::LocalSet;
-use transport::{Connector, Credentials, Endpoint};
+use transport::Connector;
 
 pub use args::RunArgs;
 pub(crate) use args::agent_id;
 use artifacts::Artifacts;
+pub(crate) use board::write_durable;
 use board::{Board, Lock};
 use devices::Devices;
+pub(crate) use driver::now;
 use driver::{Driver, Inputs};
 use gate::Gate;
 use images::Images;
-use link::{Link, LinkConfig};
+use link::{Link, LinkConfig, To};
 use notes::Notes;
 use persist::PersistThread;
 use serve::ServeConfig;
 use supervisor::Supervisor;
+use who::Who;
 
 use crate::cgroup::Tree;
 use crate::instance::{Places, Runtime, Settings};
@@ -70,31 +75,33 @@ pub fn main(args: RunArgs) -> ExitCode {
 
 fn start(args: RunArgs) -> anyhow::Result<()> {
     frugal::one_heap();
-    let agent = args::agent_id(&args.id).map_err(anyhow::Error::msg)?;
-    let endpoint = Endpoint::parse(&args.broker, false).context("--broker")?;
-    let hub_key = read_key(&args.hub_key).context("--hub-key")?;
-    let password = args.token_file.as_deref().map(read_token).transpose().context("--token-file")?;
-    let prefix = args.prefix.parse().context("--prefix")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Who { agent, to, prefix, hub_key, broker } = who::find(&args, &runtime)?;
     let (board, lock) = Board::open(agent, &args.place.state_dir, &args.run_dir)?;
     let parent = args.cgroup.clone().unwrap_or_else(|| format!("/skerry/{}", board.agent));
     let tree = Tree::open(&parent, &args.allow_missing_cgroup)?;
     let link = LinkConfig {
         connector: Connector::Mqtt,
-        endpoint,
+        to,
         prefix,
         agent: board.agent.clone(),
         board: board.id,
-        credentials: password.map(|password| Credentials { username: board.agent.to_string(), password }),
         keep_alive: Duration::from_secs(args.keep_alive),
         hub_key,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // In a box: handed on by value, each hand would take its size from the stack for good.
-    LocalSet::new().block_on(&runtime, Box::pin(run(args, board, lock, tree, link)))
+    LocalSet::new().block_on(&runtime, Box::pin(run(args, board, lock, tree, link, broker)))
 }
 
 /// Within the runtime: everything from here on may wait.
-async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkConfig) -> anyhow::Result<()> {
+async fn run(
+    args: RunArgs,
+    board: Board,
+    _lock: Lock,
+    tree: Tree,
+    link: LinkConfig,
+    broker: String,
+) -> anyhow::Result<()> {
     let (events, event_queue) = channel(EVENTS);
     let (persisted, persisted_queue) = channel(EVENTS);
     let (replies, reply_queue) = channel(REPLIES);
@@ -121,8 +128,15 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
     let store = PersistThread::start(store, board.state.clone(), move |report| {
         drop(persisted.blocking_send(report))
     })?;
-    eprintln!("edge-agent: {} runs; state {}, broker {}", board.agent, board.state.display(), args.broker);
+    eprintln!("edge-agent: {} runs; state {}, broker {}", board.agent, board.state.display(), broker);
     let config = CoreConfig { connect_max_ms: args.reconnect_max * 1000, ..CoreConfig::default() };
+    let trust = match &link.to {
+        To::Joined(trust) => Some(Rc::clone(trust)),
+        To::Plain(..) => None,
+    };
+    if let Some(trust) = trust.clone() {
+        tokio::task::spawn_local(async move { trust.keep().await });
+    }
     let driver = Driver {
         core: Core::new(config),
         gate: Gate::default(),
@@ -133,6 +147,8 @@ async fn run(args: RunArgs, board: Board, _lock: Lock, tree: Tree, link: LinkCon
         images,
         devices: Devices::default(),
         hub_key,
+        trust,
+        state: board.state.clone(),
         notes,
         serve: ServeConfig { logs, replies },
         serving: BTreeMap::new(),

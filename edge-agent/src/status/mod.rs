@@ -14,6 +14,7 @@ use contract::quantity::Bytes;
 use contract::status::{InstanceState, InstanceStatus};
 use serde::Deserialize;
 
+use crate::identity::trust::TrustView;
 use crate::instance::Places;
 use crate::volumes::Volume;
 
@@ -41,6 +42,8 @@ enum Output {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Answer {
     pub agent: StatusView,
+    #[serde(default)]
+    pub identity: Option<TrustView>,
     #[serde(default)]
     pub store_waits: Option<String>,
     #[serde(default)]
@@ -108,6 +111,17 @@ fn print(answer: &Answer) {
         core.boots
     );
     println!("Hub         {}", session(core));
+    if let Some(identity) = &answer.identity {
+        println!("Identity    key {}, of {}", identity.key, identity.hubs.join(", "));
+        if let Some(trouble) = &identity.trouble {
+            println!("            {}", paint(trouble, 31));
+        }
+        if identity.clock_doubted {
+            println!(
+                "            this board's clock is ahead of the hub's certificate; the hub's time was believed"
+            );
+        }
+    }
     if let Some(head) = core.applied {
         println!(
             "Document    generation {} of term {}, lineage {}",

@@ -162,7 +162,9 @@ impl Core {
 
     fn on_message(&mut self, now: Now, agent: &AgentId, message: FromAgent) {
         // The embedded broker's door asks too; somebody else's broker lets in whom it likes.
-        if let Some(why) = self.world.trust.barred(agent) {
+        // That a board is gone is believed of any.
+        let leaves = matches!(&message, FromAgent::Presence(presence) if !presence.online);
+        if let Some(why) = self.world.trust.barred(agent).filter(|_| !leaves) {
             return self.note_rejected(Some(agent), why.to_string());
         }
         match message {

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use transport::bus::BusLimits;
 use transport::memory;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -168,7 +169,17 @@ impl Reply {
 
 impl Client {
     pub fn new(url: &str, token: &str) -> Client {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
+        Client::believing(url, token, None)
+    }
+
+    /// Over TLS, to a hub of this CA.
+    pub fn believing(url: &str, token: &str, ca: Option<&str>) -> Client {
+        let roots = ca.map(|pem| Certificate::from_pem(pem.as_bytes()).unwrap());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+        let tls = tls.root_certs(RootCerts::new_with_certs(roots.as_slice())).build();
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).proxy(None).tls_config(tls).build();
         Client { url: url.to_string(), token: token.to_string(), agent: config.into() }
     }
 

@@ -41,7 +41,8 @@ impl Hub {
             serde_json::from_str::<serde_json::Value>(&text).ok()
         });
         let token = std::fs::read_to_string(dir.join("token")).unwrap();
-        let client = Client::new(json["url"].as_str().unwrap(), token.trim());
+        let ca = std::fs::read_to_string(dir.join("ca.crt")).ok();
+        let client = Client::believing(json["url"].as_str().unwrap(), token.trim(), ca.as_deref());
         Hub { child, client, mqtt: json["mqtt"].as_str().unwrap().to_string() }
     }
 

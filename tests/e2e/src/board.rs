@@ -19,6 +19,8 @@ pub struct Board {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub token: PathBuf,
+    /// It has joined: it comes encrypted, with its own certificate.
+    pub joined: bool,
     broker: u16,
     key: PathBuf,
 }
@@ -26,8 +28,20 @@ pub struct Board {
 impl Board {
     /// `broker`: where it connects, for a cable may lie between.
     pub fn start(id: &str, place: &Path, cgroup: &str, hub: &Hub, broker: u16, args: &[&str]) -> Board {
+        let mut board = Board::idle(id, place, cgroup, hub, broker, args);
+        if hub.is_tls() {
+            let token = hub.join_token(serde_json::json!({"approve": true, "uses": 1}));
+            let (code, said) = board.join(&token, &[], None);
+            assert_eq!(code, Some(0), "{said}");
+        }
+        board.revive();
+        board
+    }
+
+    /// One that has not started yet, nor joined.
+    pub fn idle(id: &str, place: &Path, cgroup: &str, hub: &Hub, broker: u16, args: &[&str]) -> Board {
         fs::create_dir_all(place).expect("a directory");
-        let mut board = Board {
+        Board {
             id: id.to_string(),
             process: Process::ended(&place.join("agent.log")),
             state: place.join("state"),
@@ -35,12 +49,25 @@ impl Board {
             cgroup: cgroup.to_string(),
             args: args.iter().map(ToString::to_string).collect(),
             env: Vec::new(),
+            joined: hub.is_tls(),
             broker,
             key: hub.data.join("hub.pub"),
             token: hub.data.join("agent-token"),
-        };
-        board.revive();
-        board
+        }
+    }
+
+    /// `edge-agent join`, at the place where it connects: exit code, and what it said.
+    pub fn join(&self, token: &str, more: &[&str], failpoint: Option<&str>) -> (Option<i32>, String) {
+        let mut command = Command::new(binary("edge-agent"));
+        command.args(["join", &format!("127.0.0.1:{}", self.broker), token, "--id", &self.id]).args(more);
+        command.arg("--state-dir").arg(&self.state);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(failpoint) = failpoint {
+            command.env("SKERRY_FAILPOINT", failpoint);
+        }
+        let output = command.output().expect("the command runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
     pub fn kill(&mut self) {
@@ -62,12 +89,14 @@ impl Board {
         let mut command = Command::new(binary("edge-agent"));
         command.args(["run", "--id", &self.id, "--cgroup", &self.cgroup]);
         command.args(["--label", &format!("board={}", self.id)]).args(&self.args);
-        command.arg("--broker").arg(format!("mqtt://127.0.0.1:{}", self.broker));
         command.arg("--state-dir").arg(&self.state).arg("--run-dir").arg(&self.run);
-        command.arg("--hub-key").arg(&self.key);
-        // An external broker has its own ways to let agents in.
-        if self.token.exists() {
-            command.arg("--token-file").arg(&self.token);
+        if !self.joined {
+            command.arg("--broker").arg(format!("mqtt://127.0.0.1:{}", self.broker));
+            command.arg("--hub-key").arg(&self.key);
+            // An external broker has its own ways to let agents in.
+            if self.token.exists() {
+                command.arg("--token-file").arg(&self.token);
+            }
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(failpoint) = failpoint {

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::{Process, binary, sample, until};
 
@@ -14,23 +16,37 @@ pub struct Hub {
     pub process: Process,
     pub data: PathBuf,
     pub http: u16,
+    /// Where boards connect: the embedded broker in plain, or the encrypted port.
     pub mqtt: u16,
+    plain_mqtt: u16,
     args: Vec<String>,
     client: ureq::Agent,
 }
 
 impl Hub {
     pub fn start(data: PathBuf, args: &[&str]) -> Hub {
-        let client = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build();
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         // Port 0: the hub takes free ones and says which; a restart keeps them.
         let process = spawn(&data, 0, 0, &args, None);
-        let mut hub = Hub { process, data, http: 0, mqtt: 0, args, client: client.new_agent() };
+        let client = client(None);
+        let mut hub = Hub { process, data, http: 0, mqtt: 0, plain_mqtt: 0, args, client };
         hub.ready();
+        if hub.is_tls() {
+            hub.client = client_of(&hub.data);
+        }
         hub
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.args.iter().any(|arg| arg == "--tls")
+    }
+
+    /// With which a board may join, more about it in JSON.
+    #[track_caller]
+    pub fn join_token(&self, more: Value) -> String {
+        let (status, made) = self.post("/v1/join-tokens", more.to_string().as_bytes());
+        assert_eq!(status, 200, "{made:#}");
+        made["token"].as_str().expect("a token").to_string()
     }
 
     /// The hub notes where it listens once it does.
@@ -44,7 +60,11 @@ impl Hub {
         });
         let port = |name: &str| note[name].as_str().and_then(|url| url.rsplit(':').next()?.parse().ok());
         self.http = port("url").expect("the hub's address");
-        self.mqtt = port("mqtt").unwrap_or(self.mqtt);
+        self.plain_mqtt = port("mqtt").unwrap_or(self.plain_mqtt);
+        self.mqtt = match self.is_tls() {
+            true => self.http,
+            false => port("mqtt").unwrap_or(self.mqtt),
+        };
     }
 
     pub fn kill(&mut self) {
@@ -59,11 +79,16 @@ impl Hub {
     /// With a fail point armed.
     pub fn revive_with(&mut self, failpoint: Option<&str>) {
         if !self.process.is_alive() {
-            self.process = spawn(&self.data, self.http, self.mqtt, &self.args, failpoint);
+            self.process = spawn(&self.data, self.http, self.plain_mqtt, &self.args, failpoint);
             if failpoint.is_none() {
                 self.ready();
             }
         }
+    }
+
+    /// Without it from the next start on.
+    pub fn drop_arg(&mut self, arg: &str) {
+        self.args.retain(|had| had != arg);
     }
 
     pub fn add_arg(&mut self, arg: &str) {
@@ -75,7 +100,8 @@ impl Hub {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.http)
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.http)
     }
 
     #[track_caller]
@@ -163,6 +189,22 @@ impl Hub {
     pub fn events(&self) -> Vec<Value> {
         self.get("/v1/events?limit=1000")["items"].as_array().expect("a list").clone()
     }
+}
+
+fn client(ca: Option<&str>) -> ureq::Agent {
+    let roots: Vec<_> = ca.iter().map(|pem| Certificate::from_pem(pem.as_bytes()).expect("PEM")).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .tls_config(tls.root_certs(RootCerts::new_with_certs(&roots)).build())
+        .build()
+        .new_agent()
+}
+
+fn client_of(data: &Path) -> ureq::Agent {
+    client(Some(&fs::read_to_string(data.join("ca.crt")).expect("the CA's certificate")))
 }
 
 fn spawn(data: &Path, http: u16, mqtt: u16, args: &[String], failpoint: Option<&str>) -> Process {

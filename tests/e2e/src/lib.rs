@@ -71,7 +71,13 @@ impl Fleet {
     pub fn start_with(boards: usize, hub_args: &[&str]) -> Fleet {
         let dir = tempfile::Builder::new().prefix("skerry-e2e-").tempdir().expect("a directory");
         let cgroup = format!("/skerry-e2e-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let hub = Hub::start(dir.path().join("hub"), hub_args);
+        let mut hub_args = hub_args.to_vec();
+        // The same tests once more, over TLS, with boards that have joined.
+        let encrypted = std::env::var_os("SKERRY_E2E_TLS").is_some();
+        if encrypted && !hub_args.contains(&"--broker") && !hub_args.contains(&"--tls") {
+            hub_args.push("--tls");
+        }
+        let hub = Hub::start(dir.path().join("hub"), &hub_args);
         let mut fleet = Fleet { hub, boards: Vec::new(), dir, cgroup, finished: false };
         for n in 0..boards {
             fleet.add_board(&format!("board-{n}"));
@@ -96,6 +102,14 @@ impl Fleet {
 
     pub fn add_board(&mut self, id: &str) -> usize {
         self.add_board_with(id, self.hub.mqtt, &[])
+    }
+
+    /// One that has not joined nor started yet.
+    pub fn add_idle_board(&mut self, id: &str, args: &[&str]) -> usize {
+        let place = self.dir.path().join(format!("{id}-{}", self.boards.len()));
+        let cgroup = format!("{}/{}", self.cgroup, self.boards.len());
+        self.boards.push(Board::idle(id, &place, &cgroup, &self.hub, self.hub.mqtt, args));
+        self.boards.len() - 1
     }
 
     /// One that connects to this port, with more on its command line.

@@ -10,32 +10,51 @@ use contract::{AgentId, BoardId, Epoch, codec};
 use ed25519_dalek::VerifyingKey;
 use tokio::time::{Instant, timeout_at};
 use transport::topic::{Kind, Topic};
-use transport::{Connector, Credentials, Endpoint, Session, SessionConfig, SessionEvent, Will};
+use transport::{Connector, Credentials, Endpoint, Session, SessionConfig, SessionEvent, Tls, Will};
 
 use super::documents;
 use crate::check::facts::Broker;
+use crate::identity::trust::Way;
 
 const CONNECT: Duration = Duration::from_secs(3);
 /// What is retained comes at once or not at all.
 const RETAINED: Duration = Duration::from_millis(700);
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How the broker is asked.
+pub struct Ask {
+    endpoint: Endpoint,
+    credentials: Option<Credentials>,
+    tls: Option<Tls>,
+}
+
+impl From<Way> for Ask {
+    fn from(way: Way) -> Ask {
+        Ask { endpoint: way.endpoint, credentials: Some(way.credentials), tls: Some(way.tls) }
+    }
+}
+
+pub fn plain(url: &str, agent: &Result<AgentId, String>, token: Option<&String>) -> Result<Ask, String> {
+    let endpoint = Endpoint::parse(url, false).map_err(|why| format!("--broker: {why}"))?;
+    let agent = agent.as_ref().map_err(Clone::clone)?;
+    let credentials = token.map(|token| Credentials { username: agent.to_string(), password: token.clone() });
+    Ok(Ask { endpoint, credentials, tls: None })
+}
+
 pub fn ask(
     url: &str,
+    way: Ask,
     prefix: &str,
     agent: &AgentId,
     state: &Path,
     key: Option<&VerifyingKey>,
-    token: Option<&String>,
 ) -> Result<Broker, String> {
-    let endpoint = Endpoint::parse(url, false).map_err(|why| format!("--broker: {why}"))?;
-    let mut config = SessionConfig::new(endpoint, agent.clone(), will(state)?);
+    let mut config = SessionConfig::new(way.endpoint, agent.clone(), will(state)?);
     config.prefix = prefix.parse().map_err(|why| format!("--prefix: {why}"))?;
     // Beside an agent's own, should one start just now.
     config.client_id = format!("{agent}.check");
     config.limits.connect_timeout = CONNECT;
-    config.credentials =
-        token.map(|token| Credentials { username: agent.to_string(), password: token.clone() });
+    (config.credentials, config.tls) = (way.credentials, way.tls);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| why.to_string())?;
     runtime.block_on(async {

@@ -3,7 +3,7 @@
 use agent_core::{SessionView, StatusView};
 use contract::Lineage;
 
-use crate::check::facts::{Agent, Broker, Document, Facts, Given};
+use crate::check::facts::{Agent, Broker, Document, Facts, Given, Joined};
 use crate::check::finding::{Finding, fail, ok, skipped, warn};
 
 const RUN_ON: &str = "workloads run on meanwhile";
@@ -11,6 +11,7 @@ const RUN_ON: &str = "workloads run on meanwhile";
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     vec![
         agent(facts),
+        identity(facts),
         given("hub-key", &facts.hub_key, "--hub-key: the hub's file hub.pub"),
         given("agent-token", &facts.token, "--token-file: the hub's file agent-token"),
         documents(facts),
@@ -34,6 +35,36 @@ fn agent(facts: &Facts) -> Finding {
         ),
         Agent::Silent { holder: None, .. } => skipped("agent", "none runs here; files were read instead"),
     }
+}
+
+fn identity(facts: &Facts) -> Finding {
+    const NAME: &str = "identity";
+    let view = match &facts.identity {
+        Joined::No => return skipped(NAME, "this board has not joined a hub"),
+        Joined::Begun => {
+            let found = "this board has a token, and has not joined yet";
+            return warn(
+                NAME,
+                found,
+                "see the agent's log for why; `hub agents approve` where it waits for that",
+            );
+        }
+        Joined::Bad(why) => {
+            return fail(NAME, why, "edge-agent join, with a token of `hub join-token create`");
+        }
+        Joined::Yes(view) => view,
+    };
+    if let Some(trouble) = &view.trouble {
+        return fail(NAME, trouble, format!("`hub agents identities` says how the board stands; {RUN_ON}"));
+    }
+    if view.clock_doubted {
+        return warn(
+            NAME,
+            "this board's clock is ahead of the hub's certificate",
+            "set the clock; the hub's time is believed meanwhile",
+        );
+    }
+    ok(NAME, format!("key {}, for {}", view.key, view.hubs.join(", ")))
 }
 
 fn given(name: &'static str, given: &Given, remedy: &str) -> Finding {

@@ -62,6 +62,7 @@ fn board() -> Facts {
         newest_record_ms: Some(NOW - 1000),
         agent: Agent::Silent { holder: None, why: "no agent answers".into() },
         hub_key: Given::Usable,
+        identity: Joined::No,
         token: Given::Usable,
         documents: vec![document(lineage)],
         broker: Broker::Reached {

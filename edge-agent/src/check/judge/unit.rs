@@ -91,7 +91,7 @@ pub fn degraded(facts: &Facts) -> Finding {
     if facts.allowed_missing_seccomp && !super::kernel::has_filter(&facts.system) {
         modes.push("containers run without a system call filter".to_string());
     }
-    if let Agent::Answers { status, store_waits } = &facts.agent {
+    if let Agent::Answers { status, store_waits, .. } = &facts.agent {
         modes.extend(store_waits.iter().map(|why| format!("records wait for the disk ({why})")));
         if status.provisional {
             modes.push("no verified document: what was found running stands in for it".to_string());
