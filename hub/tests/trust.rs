@@ -204,9 +204,12 @@ fn an_ended_certificate_renews_unless_that_is_switched_off() {
     board.url = hub.client.url.clone();
     assert_eq!(board.renew().0, 200);
     assert_eq!(board.get(BLOB).0, 404);
-    // Another key is another board, whatever certificate it shows.
-    board.key = KeyPair::generate().unwrap();
-    assert!(board.own().get(&board.url).call().is_err());
+    // Another key is another board: it joins, it does not renew.
+    let other = KeyPair::generate().unwrap();
+    let request = CertificateParams::default().serialize_request(&other).unwrap().pem().unwrap();
+    let (status, text) =
+        post(&board.own(), &format!("{}/v1/renew", board.url), &json!({"request": request})).unwrap();
+    assert!(status == 422 && text.contains("another key"), "{text}");
     drop(hub);
 }
 

@@ -153,7 +153,7 @@ struct AgentsArgs {
 
 /// What the process has to do besides being a client.
 pub enum Role {
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Compile(CompileArgs),
     CompileWorker(WorkerArgs),
     Done(ExitCode),
@@ -162,7 +162,7 @@ pub enum Role {
 pub fn main() -> Role {
     let cli = Cli::parse();
     match cli.command {
-        Command::Serve(args) => Role::Serve(args),
+        Command::Serve(args) => Role::Serve(Box::new(args)),
         Command::Compile(args) => Role::Compile(args),
         Command::CompileWorker(args) => Role::CompileWorker(args),
         command => Role::Done(report(perform(command, &cli.hub))),

@@ -170,7 +170,7 @@ fn identities(client: &Client, json: bool) -> Done {
             _ if i.reason.is_empty() => word(i.standing),
             _ => format!("{}: {}", word(i.standing), i.reason),
         };
-        let ends = i.ends_wall_ms.map_or_else(|| "-".to_string(), |ends| left(ends));
+        let ends = i.ends_wall_ms.map_or_else(|| "-".to_string(), left);
         vec![i.agent.to_string(), i.key.clone(), labels(&i.labels), i.source.clone(), ends, standing]
     };
     let rows: Vec<Vec<String>> = list.items.iter().map(row).collect();
@@ -292,7 +292,7 @@ fn read_line(head: &[&str], line: &str) -> Result<Expected, String> {
             "agent" => agent = Some(cell.parse::<AgentId>().map_err(|e| format!("agent: {e}"))?),
             "approve" => approve = matches!(cell, "yes" | "true" | "1"),
             "serial" | "mac" | "machine-id" => drop(machine.insert(column.to_string(), cell.to_lowercase())),
-            label => drop(labels.extend([pair(&format!("{label}={cell}"))?])),
+            label => labels.extend([pair(&format!("{label}={cell}"))?]),
         }
     }
     let agent = agent.ok_or("agent: is empty")?;

@@ -48,7 +48,9 @@ pub async fn relay(
 async fn refuse(mut stream: Box<TlsStream<TcpStream>>) {
     let say = async {
         let mut heard = [0; 512];
-        stream.read(&mut heard).await?;
+        if stream.read(&mut heard).await? == 0 {
+            return Ok(());
+        }
         stream.write_all(&NOT_AUTHORIZED).await?;
         stream.shutdown().await?;
         // Unread bytes would make the close a reset, which may overtake the answer.
