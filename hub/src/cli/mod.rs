@@ -128,7 +128,7 @@ enum Command {
         #[arg(short, long)]
         output: Option<describe::JsonOnly>,
     },
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     Compile(CompileArgs),
     /// Compiles one file under limits and ends; started by the hub.
     #[command(hide = true)]
@@ -162,7 +162,7 @@ pub enum Role {
 pub fn main() -> Role {
     let cli = Cli::parse();
     match cli.command {
-        Command::Serve(args) => Role::Serve(Box::new(args)),
+        Command::Serve(args) => Role::Serve(args),
         Command::Compile(args) => Role::Compile(args),
         Command::CompileWorker(args) => Role::CompileWorker(args),
         command => Role::Done(report(perform(command, &cli.hub))),
