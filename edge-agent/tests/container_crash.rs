@@ -235,7 +235,7 @@ async fn what_lies_stale_in_a_runs_place_is_cleared_with_it() {
     let dir = board.settings().places.run(&id, run_id(1));
     fs::create_dir_all(dir.container_state().join("half")).unwrap();
     fs::create_dir_all(dir.bundle().join("rootfs")).unwrap();
-    let stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     let cgroup = board.settings().cgroups.split_leaf("test.doomed.0.1-1");
     for dir in &cgroup.dirs {
         fs::create_dir_all(dir.path.join("work/deeper")).unwrap();
@@ -247,6 +247,8 @@ async fn what_lies_stale_in_a_runs_place_is_cleared_with_it() {
     assert!(matches!(ended(&found), Exit::StartFailed { .. }));
     agent.remove(&id, run_id(1)).await.unwrap();
     assert!(is_gone(stranger.id()));
+    // Whoever was first has reaped it.
+    let _ = stranger.wait();
     assert_no_container_left(&board);
     // And the next run of it has its place.
     agent.start(&id, run_id(2), &container(&id, "exit 4"), image(&board)).await.unwrap();
