@@ -144,7 +144,8 @@ fn f02_two_clients_with_one_id_back_off_and_stop_nothing() {
     let fleet = Fleet::start_over(&broker, 1, &[]);
     fleet.run("work", "hello", QUIET);
     let before = fleet.boards[0].pids();
-    let board = std::fs::read_to_string(fleet.boards[0].state.join("board-id")).unwrap();
+    let status = fleet.boards[0].status().expect("the agent answers");
+    let board = status["agent"]["board"].as_str().expect("it says its board's id").to_string();
     let id = format!("board-0.{}", &board[..8]);
     for _ in 0..3 {
         let mut thief: Command = broker.client("mosquitto_sub", "nothing");
