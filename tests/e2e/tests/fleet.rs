@@ -85,8 +85,8 @@ fn every_example_is_admitted() {
     for image in ["nginx", "redis", "mosquitto", "postgres"] {
         e2e::push_stock(&fleet, image);
     }
-    let web = e2e::busybox(&fleet.dir.path().join("web"), "");
-    let (code, out, err) = fleet.hub.cli(&["push", web.to_str().unwrap(), "--tag", "web:1"]);
+    let site = e2e::busybox(&fleet.dir.path().join("site"), "");
+    let (code, out, err) = fleet.hub.cli(&["push", site.to_str().unwrap(), "--tag", "site:1"]);
     assert_eq!(code, 0, "{out}{err}");
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     for file in fs::read_dir(examples)
