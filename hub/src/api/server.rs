@@ -13,18 +13,22 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::handle::Handle;
 use crate::trust::front::Entered;
+use crate::trust::places::{Place, Places};
 use crate::trust::relay::relay;
 use crate::trust::{Door, Front, Via};
 
 /// Open connections. Each costs a few KiB and a file descriptor; a hundred watchers and a hundred
 /// boards that fetch leave room.
 const CONNECTIONS_MAX: usize = 512;
+/// Of these from one address, when encrypted: a proxy with all operators behind it has enough.
+const CONNECTIONS_PER_ADDRESS: usize = 256;
+/// For a place, after the handshake.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// From the first byte of a request to the end of its headers, and between two requests.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// A client that takes no byte for so long is gone or stuck.
@@ -45,7 +49,7 @@ pub struct Gate {
 
 /// Serve until `stop`, then let what is in progress end.
 pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS);
     let (graceful, gate) = (GracefulShutdown::new(), gate.map(Arc::new));
     loop {
         let accepted = tokio::select! {
@@ -63,21 +67,24 @@ pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop:
             tokio::spawn(async move { http(stream, app, via, watcher, place).await });
             continue;
         };
-        let places = Arc::clone(&places);
+        let places = places.clone();
         tokio::spawn(async move {
             let entered = tokio::select! {
                 entered = gate.front.enter(stream, from) => entered,
                 () = stop.cancelled() => None,
             };
+            let Some((entered, waiting)) = entered else { return };
             match (entered, gate.mqtt) {
-                (Some(Entered::Http(stream, via)), _) => {
-                    if let Ok(place) = places.acquire_owned().await {
-                        http(stream, app, via, watcher, Some(place)).await;
+                (Entered::Http(stream, via), _) => {
+                    let place = places.take_within(from.ip(), PLACE_WAIT_MAX).await;
+                    drop(waiting);
+                    if place.is_some() {
+                        http(stream, app, via, watcher, place).await;
                     }
                 }
-                (Some(Entered::Mqtt(stream, peer)), Some(mqtt)) => {
+                (Entered::Mqtt(stream, peer), Some(mqtt)) => {
                     // The broker ends its sessions when the hub stops.
-                    drop(watcher);
+                    drop((watcher, waiting));
                     relay(stream, peer, mqtt, &gate.door, &gate.hub).await;
                 }
                 _ => {}
@@ -92,12 +99,12 @@ pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop:
 /// that it is, or boards that hold MQTT would leave operators none.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    places: &Places,
     encrypted: bool,
-) -> std::io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+) -> std::io::Result<(TcpStream, SocketAddr, Option<Place>)> {
     let place = match encrypted {
         true => None,
-        false => Arc::clone(places).acquire_owned().await.ok(),
+        false => places.take().await,
     };
     let (stream, from) = listener.accept().await?;
     Ok((stream, from, place))
@@ -109,7 +116,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     app: Router,
     via: Via,
     watcher: Watcher,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 ) {
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {

@@ -1,28 +1,26 @@
 //! The encrypted port: TLS 1.3 or nothing, within bounds on how long a handshake takes and how many go
 //! on at once; then HTTP or MQTT, as the client asked by ALPN. One port is all that a firewall must know.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::identity::{ALPN_HTTP, ALPN_MQTT};
 use rustls::ServerConfig;
 use rustls::server::{ResolvesServerCert, ServerSessionMemoryCache};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ca::Ca;
 use super::peer::{AnyTime, Peer, Via};
+use super::places::{Place, Places};
 
 /// From the first byte to the end of the handshake: three round trips at 2 s each, and a slow board.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Handshakes in progress; one costs 20 KiB and under a millisecond.
 const HANDSHAKES_MAX: usize = 1024;
-/// Of these from one address: a carrier's NAT brings a site's boards back at once, a stranger who holds
-/// connections half-open leaves room for others.
+/// Of these from one address.
 const HANDSHAKES_PER_ADDRESS: usize = 256;
 /// Sessions that resume: a returning fleet saves a signature and 2 KiB each. ~1 KiB of memory each.
 const RESUMED_MAX: usize = 50_000;
@@ -30,8 +28,7 @@ const RESUMED_MAX: usize = 50_000;
 #[derive(Clone)]
 pub struct Front {
     acceptor: TlsAcceptor,
-    places: Arc<Semaphore>,
-    from: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Places,
 }
 
 pub enum Entered {
@@ -51,54 +48,25 @@ impl Front {
         // By number, not in the ticket: that would carry the board's certificate both ways.
         config.session_storage = ServerSessionMemoryCache::new(RESUMED_MAX);
         config.send_tls13_tickets = 1;
-        let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Ok(Front { acceptor: TlsAcceptor::from(Arc::new(config)), places, from: Arc::default() })
+        let places = Places::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS);
+        Ok(Front { acceptor: TlsAcceptor::from(Arc::new(config)), places })
     }
 
     /// None for whoever is too slow, one of too many, speaks something else, or shows what is not ours.
-    pub async fn enter(&self, stream: TcpStream, from: SocketAddr) -> Option<Entered> {
-        let _place = self.places.try_acquire().ok()?;
-        let _counted = Counted::new(&self.from, from.ip())?;
+    /// The place is to be kept until there is one inside.
+    pub async fn enter(&self, stream: TcpStream, from: SocketAddr) -> Option<(Entered, Place)> {
+        let place = self.places.try_take(from.ip())?;
         let _ = stream.set_nodelay(true);
         let accepted = tokio::time::timeout(HANDSHAKE_WAIT_MAX, self.acceptor.accept(stream)).await;
         let stream = Box::new(accepted.ok()?.ok()?);
         let (_, session) = stream.get_ref();
         let mqtt = session.alpn_protocol() == Some(ALPN_MQTT);
         let peer = session.peer_certificates().and_then(|chain| Peer::read(chain.first()?));
-        match peer {
-            Some(peer) if mqtt => Some(Entered::Mqtt(stream, peer)),
-            None if mqtt => None,
-            peer => Some(Entered::Http(stream, Via { from, encrypted: true, peer })),
-        }
-    }
-}
-
-/// One handshake of an address, while it lasts.
-struct Counted<'a> {
-    counts: &'a Mutex<HashMap<IpAddr, usize>>,
-    address: IpAddr,
-}
-
-impl Counted<'_> {
-    fn new(counts: &Mutex<HashMap<IpAddr, usize>>, address: IpAddr) -> Option<Counted<'_>> {
-        let mut all = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address).or_default();
-        if *count >= HANDSHAKES_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Counted { counts, address })
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.address);
-            }
-        }
+        let entered = match peer {
+            Some(peer) if mqtt => Entered::Mqtt(stream, peer),
+            None if mqtt => return None,
+            peer => Entered::Http(stream, Via { from, encrypted: true, peer }),
+        };
+        Some((entered, place))
     }
 }

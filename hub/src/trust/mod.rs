@@ -6,6 +6,7 @@ pub mod ca;
 pub mod door;
 pub mod front;
 pub mod peer;
+pub mod places;
 pub mod relay;
 pub mod server;
 

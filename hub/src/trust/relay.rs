@@ -29,16 +29,20 @@ pub async fn relay(
     door: &Door,
     hub: &Handle,
 ) {
-    match door.standing(hub, &peer).await {
-        Ok(known) if known.standing == Standing::Good => {}
-        Ok(_) => return refuse(stream).await,
-        // A hub that is too busy to look says nothing: the board comes again.
-        Err(_) => return,
-    }
     let Ok(mut inner) = TcpStream::connect(broker).await else { return };
     let _ = inner.set_nodelay(true);
     let Ok(from) = inner.local_addr() else { return };
-    let guest = door.inside().enter(from, peer.agent);
+    // First entered, then asked: whoever is sent away in between is cut.
+    let guest = door.inside().enter(from, peer.agent.clone());
+    match door.standing(hub, &peer).await {
+        Ok(known) if known.standing == Standing::Good => {}
+        Ok(_) => {
+            drop((guest, inner));
+            return refuse(stream).await;
+        }
+        // A hub that is too busy to look says nothing: the board comes again.
+        Err(_) => return,
+    }
     tokio::select! {
         _ = copy_bidirectional_with_sizes(&mut stream, &mut inner, PIECE_BYTES, PIECE_BYTES) => {}
         () = guest.end.cancelled() => {}
