@@ -255,6 +255,9 @@ impl Trust {
         self.dir.write_identity(&present.identity).map_err(text)?;
         eprintln!("edge-agent: the certificate was renewed");
         http::come_as(&present.http);
+        // The hub's newest word on what time it is: with an older one, of a clock that was ahead and came
+        // back, the new certificate would be due at once.
+        self.told.set(Some((present.identity.enrolment.issued_ms, crate::run::now().boot_ms)));
         self.present.replace(present);
         self.failed.set(0);
         self.said.take();
