@@ -27,11 +27,13 @@ pub mod run;
 mod schema;
 pub mod spec;
 pub mod status;
+pub mod taint;
 pub mod time;
 pub mod version;
 
 pub use digest::{Digest, RevisionId};
 pub use id::{AgentId, BoardId, InstanceId, Lineage, Name, Nonce, RunId, WorkloadKey};
 pub use platform::Platform;
+pub use taint::{Taint, TaintEffect};
 pub use time::{Millis, Now};
 pub use version::{Attempt, Epoch, Generation, Term, Version};

@@ -42,7 +42,9 @@ fn refusal(lines: &str) -> Problem {
 fn the_whole_format_is_read_and_what_is_not_built_is_named() {
     let text = include_str!("golden/manifests/whole.yaml");
     let workload = one(text);
-    assert_eq!(check(&workload), []);
+    // It shows all there is: spread goes with replicas.
+    let findings = check(&workload);
+    assert_eq!(findings.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["spec.placement.spread"]);
     let mut paths: Vec<String> = not_yet(&workload).into_iter().map(|finding| finding.path).collect();
     paths.sort();
     assert_eq!(
@@ -54,10 +56,8 @@ fn the_whole_format_is_read_and_what_is_not_built_is_named() {
             "spec.env.MODE",
             "spec.env.TOKEN",
             "spec.mounts[1].config",
-            "spec.placement.spread",
             "spec.ports[0].host",
             "spec.rollout.batches",
-            "spec.rollout.disruption",
             "spec.rollout.onFailure",
             "spec.rollout.successThreshold",
             "spec.schedule",
@@ -360,6 +360,38 @@ fn rules_that_need_no_fleet() {
         &format!("{expressions}.values"),
         "no meaning with Exists",
     );
+    let affinity = |inner: &str| format!("  placement: {{affinity: {{{inner}}}}}\n");
+    refused("  priority: 1001\n", "spec.priority", "-1000 to 1000");
+    refused("  placement: {arch: sparc}\n", "spec.placement.arch", "amd64, arm, arm64");
+    refused("  placement: {spread: site}\n", "spec.placement.spread", "beside everyAgent");
+    refused(
+        &selector("matchLabels: {a: b}, matchExpressions: [{key: a, operator: NotIn, values: [b]}]"),
+        "spec.placement.selector",
+        "'a' what no agent could have",
+    );
+    refused(
+        "  placement: {selector: {matchLabels: {a: b}}, affinity: {required: [{matchLabels: {a: c}}]}}\n",
+        "spec.placement.affinity.required[0]",
+        "together with spec.placement.selector",
+    );
+    refused(&affinity("required: [{}]"), "spec.placement.affinity.required[0]", "names no label");
+    refused(
+        &affinity("preferred: [{selector: {matchLabels: {a: b}}}]"),
+        "spec.placement.affinity.preferred",
+        "beside everyAgent",
+    );
+    let toleration = |inner: &str| format!("  placement: {{tolerations: [{{{inner}}}]}}\n");
+    refused(&toleration("value: a"), "spec.placement.tolerations[0].key", "operator: Exists");
+    refused(
+        &toleration("key: a, operator: Exists, value: b"),
+        "spec.placement.tolerations[0].value",
+        "no meaning with Exists",
+    );
+    refused(
+        "  rollout: {disruption: {maxUnavailable: 0}}\n",
+        "spec.rollout.disruption.maxUnavailable",
+        "give 1 or more",
+    );
     let neither = spec("").replace("  everyAgent: true\n", "");
     assert!(
         read(&neither, None).unwrap_err()[0]
@@ -372,6 +404,8 @@ fn rules_that_need_no_fleet() {
         "  mounts: [{volume: a, path: /a}, {hostPath: /, path: /a/b}]\n",
         "  env: {A: '$${HOME} ${agent.labels.a.b/c}'}\n  stop: {grace: 10m, signal: KILL}\n",
         "  placement: {selector: {matchExpressions: [{key: a, operator: NotIn, values: [b, '']}]}}\n",
+        "  placement: {arch: x86_64, affinity: {required: [{matchLabels: {a: b}}, {matchLabels: {a: c}}]}}\n",
+        "  placement: {tolerations: [{operator: Exists}, {key: a, value: b, effect: NoExecute}]}\n  priority: -5\n",
     ] {
         assert!(read(&spec(fine), None).is_ok(), "{fine}: {}", shown(&read(&spec(fine), None).unwrap_err()));
     }

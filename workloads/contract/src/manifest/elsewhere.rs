@@ -71,7 +71,7 @@ const KINDS: [(&str, &str); 13] = [
 ];
 
 /// (parent, field, ours, answer); the parent `*` is anywhere.
-const FIELDS: [(&str, &str, &str, &str); 114] = [
+const FIELDS: [(&str, &str, &str, &str); 115] = [
     ("", "job", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "group", "spec", "write apiVersion: skerry/v1, kind: Workload, metadata and spec"),
     ("", "services", "spec", "write one document of kind: Workload for each service"),
@@ -121,7 +121,12 @@ const FIELDS: [(&str, &str, &str, &str); 114] = [
         "write placement: {selector: {matchLabels: {…}}}",
     ),
     ("*", "nodeName", "placement.selector.matchLabels", "give the agent a label and select it"),
-    ("*", "nodeAffinity", "placement.selector", "write placement: {selector: {matchExpressions: […]}}"),
+    (
+        "*",
+        "nodeAffinity",
+        "placement.affinity",
+        "write placement: {affinity: {required: [{matchExpressions: […]}]}}",
+    ),
     ("*", "constraint", "placement.selector", "write placement: {selector: {matchExpressions: […]}}"),
     ("*", "constraints", "placement.selector", "write placement: {selector: {matchExpressions: […]}}"),
     ("*", "datacenters", "placement.selector.matchLabels", "write placement: {selector: {matchLabels: {…}}}"),
@@ -135,6 +140,7 @@ const FIELDS: [(&str, &str, &str, &str); 114] = [
     ("spec", "affinity", "placement.affinity", "it belongs to placement"),
     ("spec", "tolerations", "placement.tolerations", "it belongs to placement"),
     ("spec", "arch", "placement.arch", "it belongs to placement"),
+    ("*", "priorityClassName", "priority", "give a number from -1000 to 1000; there are no classes"),
     (
         "*",
         "imagePullPolicy",

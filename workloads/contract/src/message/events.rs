@@ -58,6 +58,8 @@ pub enum EventKind {
     ProbeFailed,
     /// An instance that was not ready is.
     Ready,
+    /// Of the hub: it made room for a higher priority.
+    Evicted,
     /// `text` says how many events were dropped.
     Lost,
 }

@@ -4,6 +4,7 @@
 mod container;
 mod mounts;
 mod not_yet;
+mod place;
 mod probes;
 mod texts;
 
@@ -15,7 +16,7 @@ use crate::field;
 use crate::limits::REPLICAS_MAX;
 use crate::quantity::{Bytes, Cpu, Duration};
 use crate::run::ResourceLimits;
-use crate::spec::{Expression, Operator, Resources, Selector, Stop, Workload, WorkloadSpec};
+use crate::spec::{Disruption, Resources, Stop, Workload, WorkloadSpec};
 
 /// One thing that is wrong: where (`spec.mounts[2].path`), and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +54,7 @@ pub fn check(workload: &Workload) -> Vec<Finding> {
     texts::arguments(&spec.command, "spec.command", &mut found);
     texts::arguments(&spec.args, "spec.args", &mut found);
     texts::env(&spec.env, "spec.env", &mut found);
-    if let Some(selector) = spec.placement.as_ref().and_then(|p| p.selector.as_ref()) {
-        check_selector(selector, "spec.placement.selector", &mut found);
-    }
+    place::check(spec, &mut found);
     if let Some(resources) = &spec.resources {
         check_resources(resources, &mut found);
     }
@@ -84,36 +83,6 @@ fn count(spec: &WorkloadSpec, found: &mut Findings) {
             found.add("spec.replicas", format!("is {n}; at most {REPLICAS_MAX}"));
         }
         _ => {}
-    }
-}
-
-pub(crate) fn check_selector(selector: &Selector, path: &str, found: &mut Findings) {
-    texts::labels(&selector.match_labels, &field::key(path, "matchLabels"), found);
-    let expressions = field::key(path, "matchExpressions");
-    for (n, expression) in selector.match_expressions.iter().enumerate() {
-        check_expression(expression, &field::item(&expressions, n), found);
-    }
-}
-
-fn check_expression(expression: &Expression, path: &str, found: &mut Findings) {
-    if let Err(e) = crate::label::check_key(&expression.key) {
-        found.add(field::key(path, "key"), format!("'{}': {e}", field::shown(&expression.key)));
-    }
-    let values = field::key(path, "values");
-    let operator = expression.operator;
-    match (operator, expression.values.is_empty()) {
-        (Operator::In | Operator::NotIn, true) => {
-            found.add(&values, format!("is missing: {operator:?} compares with at least one value"));
-        }
-        (Operator::Exists | Operator::DoesNotExist, false) => {
-            found.add(&values, format!("has no meaning with {operator:?}: remove it, or use In or NotIn"));
-        }
-        _ => {}
-    }
-    for (n, value) in expression.values.iter().enumerate() {
-        if let Err(e) = crate::label::check_value(value) {
-            found.add(field::item(&values, n), format!("'{}': {e}", field::shown(value)));
-        }
     }
 }
 
@@ -152,6 +121,9 @@ fn check_rollout(spec: &WorkloadSpec, found: &mut Findings) {
     let given = spec.rollout.clone().unwrap_or_default();
     span(given.healthy_after, ROLLOUT_MS_MAX, "spec.rollout.healthyAfter", found);
     span(given.deadline, ROLLOUT_MS_MAX, "spec.rollout.deadline", found);
+    if let Some(disruption) = &given.disruption {
+        check_disruption(disruption, found);
+    }
     let unready = crate::defaults::unready_ms(spec);
     let after = given.healthy_after.map_or(crate::defaults::HEALTHY_AFTER_MS, |d| d.ms);
     let deadline = crate::defaults::effective(spec).health_deadline_ms;
@@ -171,6 +143,18 @@ fn check_rollout(spec: &WorkloadSpec, found: &mut Findings) {
             "no instance could be healthy in time: {probes}healthyAfter is {after}, deadline {deadline}; make deadline the longer one"
         ),
     );
+}
+
+fn check_disruption(disruption: &Disruption, found: &mut Findings) {
+    if let Some(label) = &disruption.group_by {
+        place::key(label, "spec.rollout.disruption.groupBy", found);
+    }
+    if disruption.max_unavailable == Some(0) {
+        found.add(
+            "spec.rollout.disruption.maxUnavailable",
+            "is 0, with which nothing could ever move: give 1 or more",
+        );
+    }
 }
 
 pub(crate) fn span(duration: Option<Duration>, max_ms: u64, path: &str, found: &mut Findings) {

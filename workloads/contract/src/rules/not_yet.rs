@@ -3,7 +3,7 @@
 
 use super::{Finding, Findings};
 use crate::field;
-use crate::spec::{EnvValue, Network, NetworkMode, Placement, Rollout, Scheme, Workload, WorkloadSpec};
+use crate::spec::{EnvValue, Network, NetworkMode, Rollout, Scheme, Workload, WorkloadSpec};
 
 /// Every use of a feature that comes with a later version.
 pub fn not_yet(workload: &Workload) -> Vec<Finding> {
@@ -19,7 +19,6 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
         later(&mut found, field::key("spec.env", name), what);
     }
     field_of(&mut found, "spec.security", "privileged", spec.security.as_ref().is_some_and(|s| s.privileged));
-    placement(spec.placement.as_ref(), &mut found);
     network(spec.network.as_ref(), &mut found);
     for (n, port) in spec.ports.iter().enumerate() {
         if port.host.is_some_and(|host| host != port.port) {
@@ -60,19 +59,6 @@ fn whole_fields(spec: &WorkloadSpec, found: &mut Findings) {
     }
 }
 
-fn placement(placement: Option<&Placement>, found: &mut Findings) {
-    let Some(given) = placement else { return };
-    let fields = [
-        ("spread", given.spread.is_some()),
-        ("arch", given.arch.is_some()),
-        ("affinity", given.affinity.is_some()),
-        ("tolerations", !given.tolerations.is_empty()),
-    ];
-    for (name, used) in fields {
-        field_of(found, "spec.placement", name, used);
-    }
-}
-
 fn network(network: Option<&Network>, found: &mut Findings) {
     if network.is_some_and(|n| n.mode == Some(NetworkMode::Private)) {
         later(found, "spec.network.mode".into(), "private ");
@@ -85,7 +71,6 @@ fn rollout(rollout: Option<&Rollout>, found: &mut Findings) {
         ("batches", !given.batches.is_empty()),
         ("successThreshold", given.success_threshold.is_some()),
         ("onFailure", given.on_failure.is_some()),
-        ("disruption", given.disruption.is_some()),
     ];
     for (name, used) in fields {
         field_of(found, "spec.rollout", name, used);

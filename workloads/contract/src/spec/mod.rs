@@ -104,6 +104,10 @@ pub struct WorkloadSpec {
     /// Which agents may run it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Who goes first where there is not room for all: -1000 to 1000, the higher before the lower. What
+    /// has no place takes that of lower ones, which move or wait. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// Limit and reservation in one; `describe` shows the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -187,10 +191,10 @@ impl WorkloadSpec {
     }
 
     /// The revision's name. Computed by the hub alone, once, when a spec is applied; `image` is the
-    /// artefact's digest and not its tag, so that a moved tag is a new revision. `replicas` is left
-    /// out: scaling restarts nothing.
+    /// artefact's digest and not its tag, so that a moved tag is a new revision. `replicas` and `priority`
+    /// are left out: how many there are, and who yields, restarts nothing.
     pub fn revision(&self, image: &Digest) -> RevisionId {
-        let spec = WorkloadSpec { image: image.to_string(), replicas: None, ..self.clone() };
+        let spec = WorkloadSpec { image: image.to_string(), replicas: None, priority: None, ..self.clone() };
         RevisionId(Digest::of(spec.canonical().as_bytes()))
     }
 }

@@ -27,7 +27,7 @@ pub struct Rollout {
     /// rollback or pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
-    /// How many may be down at once, counted by a label.
+    /// How many instances may be down at once when operators drain boards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption: Option<Disruption>,
 }
@@ -47,8 +47,10 @@ pub struct Batch {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct Disruption {
+    /// Count by the values of this label of the agents; over the whole fleet when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
+    /// How many; 1 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<u32>,
 }

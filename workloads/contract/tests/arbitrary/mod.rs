@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::TaintEffect;
 use contract::id::Name;
 use contract::quantity::{Bytes, Cpu, Duration};
 use contract::spec::*;
@@ -120,12 +121,19 @@ fn selector() -> impl Strategy<Value = Selector> {
         .prop_map(|(match_labels, match_expressions)| Selector { match_labels, match_expressions })
 }
 
+fn toleration() -> impl Strategy<Value = Toleration> {
+    let operator = of(prop::sample::select(vec![TolerationOperator::Equal, TolerationOperator::Exists]));
+    let effects = vec![TaintEffect::NoSchedule, TaintEffect::PreferNoSchedule, TaintEffect::NoExecute];
+    (of(text()), operator, of(text()), of(prop::sample::select(effects)))
+        .prop_map(|(key, operator, value, effect)| Toleration { key, operator, value, effect })
+}
+
 fn placement() -> impl Strategy<Value = Placement> {
-    let free = prop_oneof![
-        Just(serde_json::json!({"a": [1, -2, 1.5, true, "x", "1", null, {}], "b": {}})),
-        text().prop_map(serde_json::Value::from),
-    ];
-    (of(selector()), of(text()), of(text()), of(free.clone()), vec(free, 0..2)).prop_map(
+    let preference =
+        (of(any::<u32>()), selector()).prop_map(|(weight, selector)| Preference { weight, selector });
+    let affinity = (vec(selector(), 0..2), vec(preference, 0..2))
+        .prop_map(|(required, preferred)| Affinity { required, preferred });
+    (of(selector()), of(text()), of(text()), of(affinity), vec(toleration(), 0..2)).prop_map(
         |(selector, spread, arch, affinity, tolerations)| Placement {
             selector,
             spread,
@@ -225,6 +233,7 @@ fn first_half() -> impl Strategy<Value = WorkloadSpec> {
                 workdir,
                 env,
                 every_agent,
+                priority: replicas.map(|n| n as i32),
                 replicas,
                 placement,
                 resources,
