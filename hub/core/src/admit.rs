@@ -11,8 +11,8 @@ use contract::{AgentId, RevisionId, Version, WorkloadKey, rules};
 use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
 use crate::artifact::ARTIFACTS_MAX;
 use crate::charge::Charge;
-use crate::labels;
-use crate::place::Lack;
+use crate::image::ImageRecord;
+use crate::place::{self, Ask, Lack};
 use crate::record::{ArtifactRecord, WorkloadRecord};
 use crate::reserve;
 use crate::resolve::Images;
@@ -159,7 +159,7 @@ impl Admission<'_> {
             Charge::limit(&ample()),
             Charge::default(),
             Charge::default(),
-            template.price.of(1),
+            template.price.of(1, 0),
         )
         .is_some()
         {
@@ -173,8 +173,8 @@ impl Admission<'_> {
     /// Who would run it, and whether they have what it needs: labels for its environment, features, and
     /// something that they can run.
     fn agents(&mut self, key: &WorkloadKey, workload: &Workload, template: &Template) {
-        let selector = workload.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
-        let selected = |agent: &&Agent| labels::miss(selector, &agent.record.labels).is_none();
+        let ask = ask(workload, template);
+        let selected = |agent: &&Agent| place::suits(&ask, &agent.record).is_ok();
         let matching = self.world.agents.iter().filter(|(_, agent)| selected(agent));
         let image = self.images.get(&template.image).and_then(|a| a.image.as_deref());
         let mut count = 0;
@@ -219,10 +219,22 @@ impl Admission<'_> {
                 .warnings
                 .push(format!("{key}: does not run on agents without the feature '{feature}': {names}"));
         }
+        self.architecture(key, workload, template);
         self.platforms(key, template, &alien, count);
         if !unserved.is_empty() {
             let names = named(&unserved);
             self.admitted.warnings.push(format!("{key}: no compile worker serves the engine of: {names}"));
+        }
+    }
+
+    /// What is asked for, and what the image is made for.
+    fn architecture(&mut self, key: &WorkloadKey, workload: &Workload, template: &Template) {
+        let Some(arch) = workload.spec.placement.as_ref().and_then(|p| p.arch.as_deref()) else { return };
+        let image = self.images.get(&template.image).and_then(|a| a.image.as_deref());
+        let runs = |image: &&ImageRecord| image.for_board(arch).is_ok() || image.lacks(arch).is_some();
+        if let Some(image) = image.filter(|image| !runs(image)) {
+            let reason = format!("is {arch}, for which the image has nothing; it has {}", image.names());
+            self.refuse(key, "spec.placement.arch", reason);
         }
     }
 
@@ -304,11 +316,10 @@ impl Admission<'_> {
                 used = used.minus(charge.unwrap_or_default());
             }
             for (key, record, template) in &every {
-                let selector = record.manifest.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
-                if labels::miss(selector, &agent.record.labels).is_some() {
+                if place::suits(&ask(&record.manifest, template), &agent.record).is_err() {
                     continue;
                 }
-                let charge = template.price.of(1);
+                let charge = template.price.of(1, 0);
                 match Charge::shortage(agent.limit(), used, Charge::default(), charge) {
                     Some(short) if short.is_of_document() => {
                         over.entry(key).or_default().push(format!("agent {id}: {short}"));
@@ -322,6 +333,15 @@ impl Admission<'_> {
             let reason = format!("does not fit into the document of {}", listed(&agents));
             self.errors.push(Refusal { workload: Some(key.clone()), field: "spec".into(), reason });
         }
+    }
+}
+
+fn ask<'a>(workload: &'a Workload, template: &'a Template) -> Ask<'a> {
+    Ask {
+        placement: workload.spec.placement.as_ref(),
+        requires: &template.requires,
+        price: template.price,
+        ports: template.ports(),
     }
 }
 

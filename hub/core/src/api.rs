@@ -12,6 +12,7 @@ use contract::time::Millis;
 use contract::{AgentId, Digest, Lineage, Nonce, Term, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::AgentChange;
 use crate::image::ImageRecord;
 use crate::record::{
     AgentRecord, ArtifactKind, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
@@ -238,6 +239,11 @@ pub enum Request {
     RemoveAgent {
         agent: AgentId,
     },
+    /// Label, taint, cordon or drain agents: all of them, or none.
+    ChangeAgents {
+        agents: Vec<AgentId>,
+        change: AgentChange,
+    },
     /// After a restore from an old copy: jump above everything the fleet has seen and publish again.
     /// With a lineage: this store is new, and takes over the fleet of an older one that had the same key.
     AcceptRestore {
@@ -285,6 +291,12 @@ pub enum Answer {
         agent: AgentId,
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         standing: Standing,
+    },
+    AgentsChanged {
+        version: Version,
+        /// The others were so already.
+        changed: usize,
+        warnings: Vec<String>,
     },
     /// The agent has taken the command; replies follow as `Op::Relay`.
     Accepted,

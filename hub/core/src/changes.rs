@@ -9,6 +9,8 @@ use crate::api::Change;
 #[derive(Debug, Default)]
 pub struct Changes {
     workloads: BTreeSet<WorkloadKey>,
+    /// The same, for agents that are drained: what came of it may let something go.
+    moved: BTreeSet<WorkloadKey>,
     agents: BTreeSet<AgentId>,
     artifacts: BTreeSet<Digest>,
     events: BTreeSet<u64>,
@@ -19,6 +21,17 @@ impl Changes {
         if !self.workloads.contains(key) {
             self.workloads.insert(key.clone());
         }
+        if !self.moved.contains(key) {
+            self.moved.insert(key.clone());
+        }
+    }
+
+    pub fn take_moved(&mut self) -> BTreeSet<WorkloadKey> {
+        std::mem::take(&mut self.moved)
+    }
+
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
     }
 
     pub fn agent(&mut self, agent: &AgentId) {

@@ -14,6 +14,7 @@ const ENVELOPE_BYTES: u64 = 1 << 10;
 pub struct Charge {
     pub cpu_millis: u64,
     pub memory_bytes: u64,
+    pub storage_bytes: u64,
     /// Of the document: uncompressed, and an upper bound of what compression leaves.
     pub plain_bytes: u64,
     pub wire_bytes: u64,
@@ -26,6 +27,8 @@ pub struct Charge {
 pub struct Price {
     pub cpu_millis: u32,
     pub memory_bytes: u64,
+    /// Only what somebody asked for: a default is a bound, and few come near it.
+    pub storage_bytes: u64,
     pub plain_bytes: u32,
     pub wire_bytes: u32,
 }
@@ -34,14 +37,17 @@ pub struct Price {
 const SLOT_BYTES: u64 = 6;
 
 impl Price {
-    pub fn of(&self, slots: usize) -> Charge {
+    /// Of so many slots, of which `ended` have run to their end: these are in the document, and in no
+    /// memory.
+    pub fn of(&self, slots: usize, ended: usize) -> Charge {
         if slots == 0 {
             return Charge::default();
         }
-        let n = slots as u64;
+        let (n, live) = (slots as u64, slots.saturating_sub(ended) as u64);
         Charge {
-            cpu_millis: n * u64::from(self.cpu_millis),
-            memory_bytes: n.saturating_mul(self.memory_bytes),
+            cpu_millis: live * u64::from(self.cpu_millis),
+            memory_bytes: live.saturating_mul(self.memory_bytes),
+            storage_bytes: live.saturating_mul(self.storage_bytes),
             plain_bytes: u64::from(self.plain_bytes) + n * SLOT_BYTES,
             wire_bytes: u64::from(self.wire_bytes) + n * SLOT_BYTES,
             assignments: 1,
@@ -50,12 +56,16 @@ impl Price {
     }
 }
 
+/// Of `Charge::load`.
+const FULL: u32 = 1 << 20;
+
 impl Charge {
     /// Everything an agent can take.
     pub fn limit(capacity: &Capacity) -> Charge {
         Charge {
             cpu_millis: u64::from(capacity.cpu_millis),
             memory_bytes: capacity.memory_bytes,
+            storage_bytes: capacity.storage_bytes,
             plain_bytes: MESSAGE_BYTES_MAX as u64 - ENVELOPE_BYTES,
             wire_bytes: WIRE_BYTES_MAX as u64 - ENVELOPE_BYTES,
             assignments: ASSIGNMENTS_MAX as u32,
@@ -78,11 +88,26 @@ impl Charge {
         Charge {
             cpu_millis: op(self.cpu_millis, other.cpu_millis),
             memory_bytes: op(self.memory_bytes, other.memory_bytes),
+            storage_bytes: op(self.storage_bytes, other.storage_bytes),
             plain_bytes: op(self.plain_bytes, other.plain_bytes),
             wire_bytes: op(self.wire_bytes, other.wire_bytes),
             assignments: small(self.assignments, other.assignments),
             instances: small(self.instances, other.instances),
         }
+    }
+
+    /// How full a board is, by the resource that is fullest: 0 is empty, `FULL` is full.
+    pub fn load(self, limit: Charge) -> u32 {
+        let share = |used: u64, limit: u64| match limit {
+            0 if used == 0 => 0,
+            0 => u64::from(FULL),
+            limit => (u128::from(used) * u128::from(FULL) / u128::from(limit)).min(u128::from(FULL)) as u64,
+        };
+        let cpu = share(self.cpu_millis, limit.cpu_millis);
+        let memory = share(self.memory_bytes, limit.memory_bytes);
+        let storage = share(self.storage_bytes, limit.storage_bytes);
+        let document = share(self.plain_bytes, limit.plain_bytes);
+        cpu.max(memory).max(storage).max(document) as u32
     }
 
     /// Whether `new` may stand where `old` stood beside `rest`: each part fits, or did not grow (a
@@ -99,6 +124,9 @@ impl Charge {
         if let Some((needs, free)) = over(|c| c.memory_bytes) {
             return Some(Shortage::Memory { needs, free });
         }
+        if let Some((needs, free)) = over(|c| c.storage_bytes) {
+            return Some(Shortage::Storage { needs, free });
+        }
         if over(|c| u64::from(c.assignments)).is_some() {
             return Some(Shortage::Assignments);
         }
@@ -113,6 +141,7 @@ impl Charge {
 pub enum Shortage {
     Cpu { needs: u64, free: u64 },
     Memory { needs: u64, free: u64 },
+    Storage { needs: u64, free: u64 },
     Assignments,
     Document { bytes: u64, max: u64 },
 }
@@ -120,6 +149,41 @@ pub enum Shortage {
 impl Shortage {
     pub fn is_of_document(&self) -> bool {
         matches!(self, Shortage::Assignments | Shortage::Document { .. })
+    }
+
+    /// What there is too little of.
+    pub fn about(&self) -> &'static str {
+        match self {
+            Shortage::Cpu { .. } => "cpu",
+            Shortage::Memory { .. } => "memory",
+            Shortage::Storage { .. } => "storage",
+            Shortage::Assignments => "the number of workloads",
+            Shortage::Document { .. } => "the document",
+        }
+    }
+
+    /// How much more there would have to be.
+    pub fn by(&self) -> u64 {
+        match *self {
+            Shortage::Cpu { needs, free }
+            | Shortage::Memory { needs, free }
+            | Shortage::Storage { needs, free } => needs.saturating_sub(free),
+            Shortage::Assignments => 1,
+            Shortage::Document { bytes, max } => bytes.saturating_sub(max),
+        }
+    }
+
+    /// The same, for people.
+    pub fn amount(&self) -> String {
+        match self {
+            Shortage::Cpu { .. } => cpu(self.by()).to_string(),
+            // Up, so that what is said is enough.
+            Shortage::Memory { .. } | Shortage::Storage { .. } => {
+                memory(self.by() + ((1 << 20) - 1)).to_string()
+            }
+            Shortage::Assignments => "1".to_string(),
+            Shortage::Document { .. } => format!("{} bytes", self.by()),
+        }
     }
 }
 
@@ -129,6 +193,9 @@ impl fmt::Display for Shortage {
             Shortage::Cpu { needs, free } => write!(f, "needs {} of cpu, {} free", cpu(needs), cpu(free)),
             Shortage::Memory { needs, free } => {
                 write!(f, "needs {} of memory, {} free", Bytes(needs), memory(free))
+            }
+            Shortage::Storage { needs, free } => {
+                write!(f, "needs {} of storage, {} free", Bytes(needs), memory(free))
             }
             Shortage::Assignments => write!(f, "has {ASSIGNMENTS_MAX} workloads already, no more are taken"),
             Shortage::Document { bytes, max } => {
@@ -154,6 +221,7 @@ mod tests {
     const LIMIT: Charge = Charge {
         cpu_millis: 1000,
         memory_bytes: 100 << 20,
+        storage_bytes: 1 << 30,
         plain_bytes: 1000,
         wire_bytes: 500,
         assignments: 2,
@@ -162,17 +230,29 @@ mod tests {
 
     #[test]
     fn a_shortage_says_how_much_is_missing() {
-        let price = Price { cpu_millis: 100, memory_bytes: 64 << 20, plain_bytes: 10, wire_bytes: 10 };
+        let price = Price {
+            cpu_millis: 100,
+            memory_bytes: 64 << 20,
+            plain_bytes: 10,
+            wire_bytes: 10,
+            ..Price::default()
+        };
         let rest = Charge { memory_bytes: 88 << 20, ..Charge::default() };
-        let short = Charge::shortage(LIMIT, rest, Charge::default(), price.of(1)).unwrap();
+        let short = Charge::shortage(LIMIT, rest, Charge::default(), price.of(1, 0)).unwrap();
         assert_eq!(short.to_string(), "needs 64Mi of memory, 12Mi free");
-        assert_eq!(Charge::shortage(LIMIT, Charge::default(), Charge::default(), price.of(1)), None);
+        assert_eq!(Charge::shortage(LIMIT, Charge::default(), Charge::default(), price.of(1, 0)), None);
     }
 
     #[test]
     fn what_did_not_grow_is_not_thrown_out() {
-        let price = Price { cpu_millis: 100, memory_bytes: 200 << 20, plain_bytes: 10, wire_bytes: 10 };
-        let (old, rest) = (price.of(1), Charge::default());
+        let price = Price {
+            cpu_millis: 100,
+            memory_bytes: 200 << 20,
+            plain_bytes: 10,
+            wire_bytes: 10,
+            ..Price::default()
+        };
+        let (old, rest) = (price.of(1, 0), Charge::default());
         assert_eq!(Charge::shortage(LIMIT, rest, old, old), None);
         assert!(Charge::shortage(LIMIT, rest, Charge::default(), old).is_some());
     }
@@ -180,8 +260,8 @@ mod tests {
     #[test]
     fn a_full_document_names_its_size() {
         let price = Price { wire_bytes: 300, ..Price::default() };
-        let rest = price.of(1);
-        let short = Charge::shortage(LIMIT, rest, Charge::default(), price.of(1)).unwrap();
+        let rest = price.of(1, 0);
+        let short = Charge::shortage(LIMIT, rest, Charge::default(), price.of(1, 0)).unwrap();
         assert_eq!(short, Shortage::Document { bytes: 612, max: 500 });
         assert!(short.is_of_document());
     }

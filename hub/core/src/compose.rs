@@ -149,6 +149,10 @@ impl Core {
         };
         let digest = document.digest();
         let is_new = agent.record.digest != Some(digest);
+        if !is_new {
+            // What it said meanwhile is about this very document.
+            self.note_all_ended(id);
+        }
         if !is_new && !again {
             return;
         }

@@ -11,6 +11,7 @@ use crate::api::{Effect, EffectId, Event, HubFacts, Op, Outcome};
 use crate::artifact::Compiles;
 use crate::changes::Changes;
 use crate::command::Commands;
+use crate::drain::Drains;
 use crate::event_log::EventLog;
 use crate::fetch::Fetches;
 use crate::outbox::Outbox;
@@ -57,7 +58,13 @@ pub struct Core {
     announcing: Option<EffectId>,
     announce_again: Option<Millis>,
     state: State,
-    now: Millis,
+    pub(crate) now: Now,
+    /// On its clock, when this hub started.
+    pub(crate) started_ms: Millis,
+    pub(crate) drains: Drains,
+    /// Slots that made room in this step, and the first of them by name.
+    pub(crate) displaced: usize,
+    pub(crate) displaced_named: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,19 +101,24 @@ impl Core {
             announcing: None,
             announce_again: None,
             state: State::Blank,
-            now: 0,
+            now: Now { boot_ms: 0, wall_ms: None },
+            started_ms: 0,
+            drains: Drains::default(),
+            displaced: 0,
+            displaced_named: Vec::new(),
         }
     }
 
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Effect> {
         // A clock that steps back would make waits endless.
-        self.now = self.now.max(now.boot_ms);
-        let now = Now { boot_ms: self.now, wall_ms: now.wall_ms };
+        let now = Now { boot_ms: self.now.boot_ms.max(now.boot_ms), wall_ms: now.wall_ms };
+        self.now = now;
         let booting = matches!(event, Event::Boot(_));
         if self.state == State::Halted || booting != (self.state == State::Blank) {
             return Vec::new();
         }
         self.committed = false;
+        (self.displaced, self.displaced_named) = (0, Vec::new());
         self.out.begin();
         self.on_event(now, event);
         if self.state == State::Halted {
@@ -130,13 +142,14 @@ impl Core {
     /// When to step again with `Event::Wake` if nothing else happens.
     pub fn next_wake(&self) -> Option<Millis> {
         match self.state {
-            State::Running if self.has_work() => Some(self.now),
+            State::Running if self.has_work() => Some(self.now.boot_ms),
             State::Running => {
                 let times = [
                     self.timers.next(),
                     self.commands.next_due(),
                     self.compiles.next_due(),
                     self.fetches.next_due(),
+                    self.drains.next(),
                     self.announce_again,
                 ];
                 times.into_iter().flatten().min()
@@ -147,7 +160,7 @@ impl Core {
 
     fn on_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::Boot(facts) => self.on_boot(*facts),
+            Event::Boot(facts) => self.on_boot(now, *facts),
             Event::Finished { id, outcome } => self.on_finished(now, id, outcome),
             Event::Request { id, request } => self.on_request(now, id, request),
             Event::Abandoned { id } => self.on_abandoned(id),
@@ -175,14 +188,21 @@ impl Core {
         }
     }
 
-    fn on_boot(&mut self, mut facts: HubFacts) {
+    fn on_boot(&mut self, now: Now, mut facts: HubFacts) {
         self.state = State::Running;
+        self.started_ms = now.boot_ms;
         self.log = EventLog::load(std::mem::take(&mut facts.events));
         self.world = World::load(facts);
         self.world.meta.term = Term(self.world.meta.term.0.saturating_add(1));
         self.out.meta();
-        let keys: Vec<_> = self.world.works.keys().cloned().collect();
-        keys.iter().for_each(|key| self.queues.dirty.all(key));
+        let works: Vec<_> = self.world.works.iter().map(|(k, work)| (k.clone(), work.priority())).collect();
+        for (key, priority) in &works {
+            self.queues.dirty.set_priority(key, *priority);
+            self.queues.dirty.all(key);
+        }
+        let draining = self.world.agents.iter().filter(|(_, agent)| agent.record.is_draining());
+        let draining: Vec<AgentId> = draining.map(|(id, _)| id.clone()).collect();
+        draining.iter().for_each(|id| self.watch_drain(now, id));
     }
 
     fn on_finished(&mut self, now: Now, id: EffectId, outcome: Outcome) {
@@ -211,6 +231,7 @@ impl Core {
         self.end_late_commands(now);
         self.retry_compiles(now);
         self.retry_fetches(now);
+        self.end_drain_waits(now);
         if self.announce_again.is_some_and(|at| at <= now.boot_ms) {
             self.announce();
         }

@@ -73,6 +73,7 @@ impl Core {
         let Some(session) = self.session_mut(id) else { return };
         (session.online, session.since_ms, session.probe_at) = (true, now.boot_ms, None);
         self.queues.publish(id, true);
+        self.dirty_starving(id);
         self.changed_agent(id);
     }
 

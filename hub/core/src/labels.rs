@@ -90,6 +90,14 @@ fn query_part(part: &str) -> Result<Expression, QueryError> {
 }
 
 impl Query {
+    pub fn is_empty(&self) -> bool {
+        self.0 == Selector::default()
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.match_expressions.iter().map(|e| e.key.as_str())
+    }
+
     pub fn matches(&self, labels: &Labels) -> bool {
         miss(Some(&self.0), labels).is_none()
     }

@@ -8,7 +8,7 @@ use contract::time::Now;
 
 use crate::api::Op;
 use crate::core::Core;
-use crate::reconcile::Dirty;
+use crate::dirty::Dirty;
 
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -41,6 +41,9 @@ impl Queues {
 impl Core {
     pub(crate) fn pump(&mut self, now: Now) {
         self.reconcile();
+        if self.queues.dirty.is_empty() {
+            self.pump_drains();
+        }
         self.start_compiles();
         self.start_fetches();
         if self.world.bus_up {
@@ -93,7 +96,9 @@ impl Core {
         let sends = self.world.bus_up
             && (self.may_send() && !self.queues.hello.is_empty()
                 || self.may_publish() && !self.queues.publish.is_empty());
+        let drains = !self.drains.is_empty() && self.changes.has_moved();
         sends
+            || drains
             || !self.queues.dirty.is_empty()
             || !self.changes.is_empty()
             || self.compiles.has_work()

@@ -5,64 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{AgentId, WorkloadKey};
 
-use crate::compose::Waits;
 use crate::core::Core;
-use crate::place::{self, Board};
-use crate::record::PlacementRecord;
-use crate::world::{Agent, Placed, Work};
-
-/// What has to be looked at. The least key goes first, so that the order of events does not show.
-#[derive(Debug, Default)]
-pub struct Dirty {
-    keys: BTreeMap<WorkloadKey, Scope>,
-    /// Begun, and not through all its agents: goes on before any other, so that it does not show
-    /// either where a step ended. (Room that it freed goes to the best, not to the first freed.)
-    begun: Option<WorkloadKey>,
-}
-
-#[derive(Debug, Default)]
-struct Scope {
-    /// All agents from here on.
-    from: Option<From>,
-    some: BTreeSet<AgentId>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum From {
-    Start,
-    Above(AgentId),
-}
-
-impl Dirty {
-    pub fn all(&mut self, key: &WorkloadKey) {
-        self.keys.insert(key.clone(), Scope { from: Some(From::Start), some: BTreeSet::new() });
-    }
-
-    pub fn agent(&mut self, key: &WorkloadKey, agent: &AgentId) {
-        let scope = self.keys.entry(key.clone()).or_default();
-        if scope.from != Some(From::Start) {
-            scope.some.insert(agent.clone());
-        }
-    }
-
-    fn pop(&mut self) -> Option<(WorkloadKey, Scope)> {
-        let begun = self.begun.take().and_then(|key| self.keys.remove_entry(&key));
-        begun.or_else(|| self.keys.pop_first())
-    }
-
-    fn go_on(&mut self, key: &WorkloadKey, scope: Scope) {
-        self.begun = Some(key.clone());
-        self.keys.insert(key.clone(), scope);
-    }
-
-    pub fn forget(&mut self, key: &WorkloadKey) {
-        self.keys.remove(key);
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-}
+use crate::dirty::{From, Scope};
+use crate::place::{self, Board, Groups};
+use crate::world::{Agent, Work};
 
 impl Core {
     /// Everything that an agent's facts may change.
@@ -87,12 +33,23 @@ impl Core {
         }
     }
 
+    /// Somebody may yield now who did not before.
+    pub(crate) fn dirty_all_starving(&mut self) {
+        for key in &self.world.starving {
+            self.queues.dirty.all(key);
+        }
+    }
+
     /// Look at dirty keys until none is left, or the step is full.
     pub(crate) fn reconcile(&mut self) {
         let mut looks = 0;
         while looks < self.config.reconcile_max && self.out.placements() < self.config.page_max {
             let Some((key, scope)) = self.queues.dirty.pop() else { return };
             let Some(work) = self.world.works.get(&key) else { continue };
+            if work.moving {
+                // Something may have become of the room that a drained slot waits for.
+                self.changes.workload(&key);
+            }
             looks += match (work.every_agent(), scope.from) {
                 (true, Some(from)) => self.every_from(&key, from, scope.some),
                 (true, None) => self.every_some(&key, scope.some),
@@ -139,9 +96,13 @@ impl Core {
     fn every_one(&mut self, key: &WorkloadKey, id: &AgentId) {
         let Some((work, agent)) = self.pair(key, id) else { return };
         let (ask, board) = (work.ask(), self.world.board(work, id, agent));
-        let place = place::every(&ask, &board);
-        let unplaced = place.as_ref().is_err_and(|why| !matches!(why, place::WhyNot::Selector(_)));
-        let slots = if place.is_ok() { BTreeSet::from([0]) } else { BTreeSet::new() };
+        let why = place::every(&ask, &board).err();
+        let of_room = why.as_ref().is_some_and(place::WhyNot::is_of_room);
+        let meant = why.as_ref().is_none_or(|why| !why.is_not_meant());
+        let is_here = why.is_none() || of_room && self.make_room(key, id);
+        let unplaced = meant && !is_here;
+        let slots = if is_here { BTreeSet::from([0]) } else { BTreeSet::new() };
+        let Some((work, _)) = self.pair(key, id) else { return };
         if unplaced != work.unplaced.agents.contains(id) {
             self.world.set_unplaced(key, |u| {
                 if unplaced {
@@ -157,18 +118,84 @@ impl Core {
 
     fn replicas_all(&mut self, key: &WorkloadKey) -> usize {
         let Some(work) = self.world.works.get(key) else { return 0 };
-        let boards: Vec<Board<'_>> =
-            self.world.agents.iter().map(|(id, agent)| self.world.board(work, id, agent)).collect();
-        let looks = boards.len();
-        let placing = place::replicas(&work.ask(), &boards, work.replicas());
-        let gone: Vec<AgentId> =
-            work.placed.keys().filter(|id| !placing.slots.contains_key(*id)).cloned().collect();
-        self.note_unplaced(key, placing.unplaced);
-        gone.iter().for_each(|id| self.settle(key, id, BTreeSet::new()));
-        for (id, slots) in placing.slots {
+        let (replicas, ask) = (work.replicas(), work.ask());
+        let mut taken = BTreeSet::new();
+        let mut slots: BTreeMap<AgentId, BTreeSet<u32>> = BTreeMap::new();
+        for id in work.placed.keys() {
+            let Some(agent) = self.world.agents.get(id) else { continue };
+            let mut kept = place::kept(&ask, &self.world.board(work, id, agent), replicas);
+            kept.retain(|slot| taken.insert(*slot));
+            slots.insert(id.clone(), kept);
+        }
+        let wanted: Vec<u32> = (0..replicas).filter(|slot| !taken.contains(slot)).collect();
+        let mut looks = slots.len() + 1;
+        let left = match self.emptiest(work, &slots, wanted.len()) {
+            Some(ids) => {
+                for (id, slot) in ids.into_iter().zip(wanted) {
+                    slots.entry(id).or_default().insert(slot);
+                }
+                Vec::new()
+            }
+            None => {
+                looks += self.world.agents.len();
+                self.among_all(work, &mut slots, wanted)
+            }
+        };
+        for (id, slots) in slots {
             self.settle(key, &id, slots);
         }
+        self.note_unplaced(key, left);
+        self.displace_for(key, None);
         looks
+    }
+
+    /// The boards for so many slots, where none of the fleet need be compared with another: the first
+    /// that take one, from the emptiest up. What `fill` would choose, without looking at every board.
+    fn emptiest(
+        &self,
+        work: &Work,
+        kept: &BTreeMap<AgentId, BTreeSet<u32>>,
+        n: usize,
+    ) -> Option<Vec<AgentId>> {
+        let ask = work.ask();
+        if n > 0 && (ask.has_taste() || kept.values().any(BTreeSet::is_empty)) {
+            return None;
+        }
+        let boards = self.world.by_load.iter().filter_map(|(_, id)| self.world.agents.get_key_value(id));
+        let ready = boards.filter(|(id, agent)| place::takes_first(&ask, &self.world.board(work, id, agent)));
+        let found: Vec<AgentId> = ready.take(n).map(|(id, _)| id.clone()).collect();
+        (found.len() == n).then_some(found)
+    }
+
+    /// Hand slots out over the whole fleet. Returns those that have no place.
+    fn among_all(
+        &self,
+        work: &Work,
+        slots: &mut BTreeMap<AgentId, BTreeSet<u32>>,
+        wanted: Vec<u32>,
+    ) -> Vec<u32> {
+        let ask = work.ask();
+        let boards: Vec<Board<'_>> =
+            self.world.agents.iter().map(|(id, agent)| self.world.board(work, id, agent)).collect();
+        let has: Vec<usize> = boards.iter().map(|b| slots.get(b.agent).map_or(0, BTreeSet::len)).collect();
+        let groups = self.groups(work, |id| slots.get(id).map_or(0, BTreeSet::len));
+        let placing = place::fill(&ask, &boards, &has, &groups, wanted);
+        for (n, slot) in placing.given {
+            slots.entry(boards[n].agent.clone()).or_default().insert(slot);
+        }
+        placing.left
+    }
+
+    /// Slots by group, where each placed board has so many.
+    fn groups(&self, work: &Work, has: impl Fn(&AgentId) -> usize) -> Groups {
+        let mut groups = Groups::default();
+        let spread = work.ask().spread();
+        for id in work.placed.keys() {
+            if let Some(agent) = self.world.agents.get(id) {
+                groups.add(place::group(spread, &agent.record), has(id));
+            }
+        }
+        groups
     }
 
     /// Only these boards changed. If none of them loses a slot, all that can follow is that they
@@ -180,22 +207,28 @@ impl Core {
         let ask = work.ask();
         let mut slots: Vec<BTreeSet<u32>> =
             boards.iter().map(|board| place::kept(&ask, board, work.replicas())).collect();
-        let before = |board: &Board<'_>| board.own.map_or(0, |(slots, _)| slots.len());
+        let before = |board: &Board<'_>| board.own.map_or(0, |own| own.slots.len());
         if boards.iter().zip(&slots).any(|(board, slots)| slots.len() < before(board)) {
             return self.replicas_all(key);
         }
-        let unplaced = place::fill(&ask, &boards, &mut slots, work.unplaced.slots.clone());
+        let has: Vec<usize> = slots.iter().map(BTreeSet::len).collect();
+        let groups = self.groups(work, |id| work.placed.get(id).map_or(0, |p| p.record.slots.len()));
+        let placing = place::fill(&ask, &boards, &has, &groups, work.unplaced.slots.clone());
+        for (n, slot) in placing.given {
+            slots[n].insert(slot);
+        }
         let placed = boards.iter().map(|board| board.agent.clone()).zip(slots);
         let placed: Vec<(AgentId, BTreeSet<u32>)> = placed.collect();
-        self.note_unplaced(key, unplaced);
         let looks = placed.len();
         for (id, slots) in placed {
             self.settle(key, &id, slots);
         }
+        self.note_unplaced(key, placing.left);
+        self.displace_for(key, Some(some));
         looks
     }
 
-    fn note_unplaced(&mut self, key: &WorkloadKey, slots: Vec<u32>) {
+    pub(crate) fn note_unplaced(&mut self, key: &WorkloadKey, slots: Vec<u32>) {
         if self.world.works.get(key).is_some_and(|work| work.unplaced.slots != slots) {
             self.world.set_unplaced(key, |u| u.slots = slots);
             self.changes.workload(key);
@@ -204,73 +237,25 @@ impl Core {
         self.world.set_unplaced(key, |u| u.agents.clear());
     }
 
-    fn pair<'a>(&'a self, key: &WorkloadKey, id: &'a AgentId) -> Option<(&'a Work, &'a Agent)> {
-        Some((self.world.works.get(key)?, self.world.agents.get(id)?))
-    }
-
-    /// Make it so: these slots of the workload on this agent, in the newest revision that is ready.
-    fn settle(&mut self, key: &WorkloadKey, id: &AgentId, slots: BTreeSet<u32>) {
-        let Some((work, agent)) = self.pair(key, id) else { return };
-        let before = work.placed.get(id);
-        if slots.is_empty() && before.is_none() {
-            return;
-        }
-        let placed = (!slots.is_empty()).then(|| {
-            let charge = work.template.price.of(slots.len());
-            let (record, waits) = self.advance(work, agent, before.map(|p| &p.record), slots);
-            (Placed { record, charge }, waits)
-        });
-        let (placed, waits) = placed.unzip();
-        let (placed, waits): (Option<Placed>, Option<Waits>) = (placed, waits.flatten());
-        let image = work.record.image;
-        match waits {
-            Some(Waits::Compile(engine)) => self.compiles.want(image, &engine),
-            Some(Waits::Fetch { platform, .. }) => self.fetches.want(image, platform),
-            _ => {}
-        }
-        let Some((work, _)) = self.pair(key, id) else { return };
-        let before = work.placed.get(id);
-        let same_record = before.map(|p| &p.record) == placed.as_ref().map(|p| &p.record);
-        if before != placed.as_ref() {
-            let ports = work.ports_on(id);
-            let freed = self.world.set_placed(key, id, placed);
-            let left = self.pair(key, id).map_or(BTreeSet::new(), |(work, _)| work.ports_on(id));
-            if freed || !ports.is_subset(&left) {
-                self.dirty_starving(id);
+    /// A place for one slot that leaves `from`, if there is one.
+    pub(crate) fn place_for(&self, work: &Work, from: &AgentId) -> Option<AgentId> {
+        let ask = work.ask();
+        if !ask.has_taste() {
+            let mut boards =
+                self.world.by_load.iter().filter_map(|(_, id)| self.world.agents.get_key_value(id));
+            let first = |(id, agent): &(&AgentId, &Agent)| {
+                place::takes_first(&ask, &self.world.board(work, id, agent))
+            };
+            if let Some((id, _)) = boards.find(first) {
+                return Some(id.clone());
             }
-            self.changes.agent(id);
-            self.changes.workload(key);
         }
-        if !same_record {
-            self.out.placement(key, id);
-        }
-        // Even an equal record may compose differently now: labels, or newly compiled code.
-        self.queues.publish(id, false);
-    }
-
-    /// The record for these slots: the present revision, unless it is not ready here and an earlier
-    /// one, which the agent has, still is.
-    fn advance(
-        &self,
-        work: &Work,
-        agent: &Agent,
-        before: Option<&PlacementRecord>,
-        slots: BTreeSet<u32>,
-    ) -> (PlacementRecord, Option<Waits>) {
-        let record = &work.record;
-        let wanted = PlacementRecord {
-            slots,
-            revision: record.revision,
-            attempt: record.attempt,
-            restarts: record.restarts,
-        };
-        let Err(waits) = self.world.ready(&work.template, &agent.record) else { return (wanted, None) };
-        let earlier = before.filter(|old| old.revision != record.revision);
-        let usable = earlier.filter(|old| {
-            let template = work.template(old.revision);
-            template.is_some_and(|t| self.world.ready(&t, &agent.record).is_ok())
-        });
-        let kept = usable.map(|old| PlacementRecord { slots: wanted.slots.clone(), ..old.clone() });
-        (kept.unwrap_or(wanted), Some(waits))
+        let others = self.world.agents.iter().filter(|(id, _)| *id != from);
+        let boards: Vec<Board<'_>> = others.map(|(id, agent)| self.world.board(work, id, agent)).collect();
+        let has: Vec<usize> = boards.iter().map(|b| b.own.map_or(0, |own| own.slots.len())).collect();
+        let count = |id: &AgentId| work.placed.get(id).map_or(0, |p| p.record.slots.len());
+        let groups = self.groups(work, |id| count(id) - usize::from(id == from));
+        let given = place::fill(&ask, &boards, &has, &groups, vec![0]).given;
+        given.first().map(|(n, _)| boards[*n].agent.clone())
     }
 }

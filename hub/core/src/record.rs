@@ -12,6 +12,7 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImageRecord;
+use crate::operator::OperatorRecord;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -60,6 +61,10 @@ pub struct PlacementRecord {
     pub revision: RevisionId,
     pub attempt: Attempt,
     pub restarts: u64,
+    /// Slots that have run to their end (`restartPolicy`) and reserve nothing any more, sorted. Kept: who was
+    /// given their room must not lose it by the hub's own restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,7 +77,11 @@ pub struct AgentRecord {
     pub digest: Option<Digest>,
     /// The last event taken in.
     pub event_seq: u64,
+    /// Those of the agent, and over them those of operators.
     pub labels: BTreeMap<String, String>,
+    /// None where no operator said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Box<OperatorRecord>>,
     pub features: BTreeSet<String>,
     pub engines: Vec<String>,
     pub arch: String,

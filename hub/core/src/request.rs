@@ -26,6 +26,7 @@ impl Core {
             }
             Request::RemoveAgent { agent } => self.on_remove_agent(id, &agent),
             Request::Trust(request) => self.on_trust(now, id, request),
+            Request::ChangeAgents { agents, change } => self.on_change_agents(now, id, agents, &change),
             Request::AcceptRestore { lineage } => self.on_accept_restore(id, lineage),
         }
     }
@@ -50,6 +51,9 @@ impl Core {
             }
             self.reconcile();
             warnings.extend(self.unplaced_warnings(&changes));
+            let more = self.displaced.saturating_sub(self.displaced_named.len());
+            warnings.append(&mut self.displaced_named);
+            warnings.extend((more > 0).then(|| format!("and {more} more make room")));
         }
         let version = self.world.meta.version;
         self.out.answer(id, Answer::Applied { version, changes, warnings });
@@ -86,11 +90,19 @@ impl Core {
         }
         record.revisions = revision::history(present, &record);
         let mut work = Work::new(record);
-        if let Some(before) = self.world.works.remove(&key) {
-            (work.placed, work.unplaced) = (before.placed, before.unplaced);
+        let priority = work.priority();
+        let before = self.world.take_work(&key);
+        // What it has may be had by others now.
+        let yields = before.as_ref().is_some_and(|before| before.priority() > priority);
+        if let Some(before) = before {
+            (work.placed, work.unplaced, work.moving) = (before.placed, before.unplaced, before.moving);
         }
-        self.world.works.insert(key.clone(), work);
+        self.world.put_work(key.clone(), work);
+        self.queues.dirty.set_priority(&key, priority);
         self.queues.dirty.all(&key);
+        if yields {
+            self.dirty_all_starving();
+        }
     }
 
     fn drop_workload(&mut self, key: &WorkloadKey) {
@@ -104,7 +116,7 @@ impl Core {
             self.queues.publish(id, false);
             self.changes.agent(id);
         }
-        self.world.works.remove(key);
+        self.world.take_work(key);
         self.world.starving.remove(key);
         self.queues.dirty.forget(key);
     }
@@ -201,7 +213,8 @@ impl Core {
                 u.agents.remove(agent_id);
             });
         }
-        self.world.agents.remove(agent_id);
+        self.world.remove_agent(agent_id);
+        self.drains.forget(agent_id);
         if self.world.trust.identities.contains_key(agent_id) {
             self.world.trust.drop_identity(agent_id);
             self.out.trust(TrustKey::Identity(agent_id.clone()));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::WorkloadKey;
+use contract::spec::{Placement, WorkloadSpec};
 
 use crate::api::Refusal;
 use crate::image::ImageRecord;
@@ -68,12 +69,17 @@ impl<'a> Reserving<'a> {
     }
 
     /// It is on every board where `other` could ever be, whatever boards come.
-    fn is_wherever(&self, other: &Reserving<'_>) -> bool {
-        let selector = |r: &'a WorkloadRecord| r.manifest.spec.placement.as_ref()?.selector.as_ref();
-        let own = selector(self.record);
-        let theirs = other.record.manifest.spec.placement.as_ref().and_then(|p| p.selector.as_ref());
-        self.record.manifest.spec.every_agent
-            && (own.is_none() || own == theirs)
+    fn is_wherever(&self, other: &Reserving<'a>) -> bool {
+        let (own, theirs) = (&self.record.manifest.spec, &other.record.manifest.spec);
+        let placement = |spec: &'a WorkloadSpec| spec.placement.clone().unwrap_or_default();
+        let (mine, other_place) = (placement(own), placement(theirs));
+        let free = Placement { tolerations: mine.tolerations.clone(), ..Placement::default() };
+        let same = Placement { tolerations: mine.tolerations.clone(), ..other_place.clone() };
+        own.every_agent
+            && (mine == free || mine == same)
+            && other_place.tolerations.iter().all(|t| mine.tolerations.contains(t))
+            // Whoever has a higher priority does not wait for a port.
+            && own.priority.unwrap_or(0) >= theirs.priority.unwrap_or(0)
             && self.image.covers(other.image)
     }
 }

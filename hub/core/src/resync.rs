@@ -3,7 +3,7 @@
 
 use contract::message::{AgentEvent, EventKind, Events, Observed, ObservedBody, Want};
 use contract::time::{Millis, Now};
-use contract::{AgentId, Epoch, WorkloadKey};
+use contract::{AgentId, Epoch, InstanceId, WorkloadKey};
 
 use crate::core::Core;
 use crate::event_log::{EventLog, Intake, intake};
@@ -63,8 +63,15 @@ impl Core {
             Taken::InOrder(keys) => {
                 let (nonce, applied, refused) = head;
                 self.note_heard(now, id, nonce == self.session(id).map(|s| s.nonce), is_full);
+                let before = self.session(id).and_then(|s| s.applied);
                 self.note_applied(now, id, applied, refused);
-                keys.iter().for_each(|key| self.changes.workload(key));
+                if before != applied {
+                    self.note_all_ended(id);
+                }
+                keys.iter().for_each(|key| {
+                    self.changes.workload(key);
+                    self.note_ended(id, key);
+                });
                 if !keys.is_empty() {
                     self.changes.agent(id);
                 }
@@ -102,7 +109,7 @@ impl Core {
             features: record.features.clone(),
             engines: record.engines.clone(),
             arch: record.arch.clone(),
-            labels: record.labels.clone(),
+            labels: record.own_labels(),
             capacity: record.capacity,
         };
         self.on_presence(now, id, presence);
@@ -275,6 +282,19 @@ impl Core {
         self.keep_event(EventLog::record(now.wall_ms, Some(id), event));
     }
 
+    /// Something about one instance that the hub itself did.
+    pub(crate) fn instance_event(
+        &mut self,
+        id: &AgentId,
+        instance: InstanceId,
+        kind: EventKind,
+        text: String,
+    ) {
+        let (at_ms, wall_ms) = (self.now.boot_ms, self.now.wall_ms);
+        let event = AgentEvent { at_ms, boots: 0, wall_ms, instance: Some(instance), kind, text };
+        self.keep_event(EventLog::record(wall_ms, Some(id), event));
+    }
+
     /// A message that could not be used: shown beside the agent, and the last one in the status.
     pub(crate) fn note_rejected(&mut self, id: Option<&AgentId>, reason: String) {
         let reason = sanitize::text(&reason);
@@ -294,6 +314,7 @@ impl Core {
     pub(crate) fn on_bus_up(&mut self, now: Now) {
         self.world.bus_up = true;
         self.announce();
+        self.dirty_all_starving();
         let online = self.world.agents.iter().filter(|(_, agent)| agent.is_online());
         let online: Vec<AgentId> = online.map(|(id, _)| id.clone()).collect();
         for id in online {

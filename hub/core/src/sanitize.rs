@@ -29,7 +29,7 @@ pub fn learn(record: &mut AgentRecord, presence: &Presence) -> Option<String> {
     let engines = presence.engines.iter().filter(|engine| is_word(engine, ENGINE_BYTES_MAX));
     let engines: Vec<String> = engines.take(ENGINES_MAX).cloned().collect();
     let left_out = left_out(presence, labels.len(), features.len(), engines.len());
-    record.labels = labels;
+    record.set_own_labels(labels);
     record.features = features;
     record.engines = engines;
     record.arch = word(&presence.arch);

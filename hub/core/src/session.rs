@@ -171,6 +171,7 @@ fn blank_record(presence: &Presence, now: Now) -> AgentRecord {
         digest: None,
         event_seq: 0,
         labels: Default::default(),
+        operator: None,
         features: Default::default(),
         engines: Vec::new(),
         arch: String::new(),
@@ -210,6 +211,7 @@ impl Core {
             return self.note_rejected(Some(id), format!("there are {max} agents already"));
         }
         self.world.agents.insert(id.clone(), Agent::new(blank_record(&presence, now)));
+        self.world.weigh(id);
         self.new_session(now, id, presence);
     }
 
@@ -252,6 +254,8 @@ impl Core {
             let want = if known { Want::Nothing } else { Want::Full };
             self.ask(now, id, want);
             self.queues.publish(id, true);
+            // Who may take others' room takes it where it is known that somebody is.
+            self.dirty_starving(id);
         }
         self.changed_agent(id);
     }
@@ -261,7 +265,9 @@ impl Core {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let mut record = agent.record.clone();
         let left_out = sanitize::learn(&mut record, presence);
-        self.world.trust.impose(id, &mut record.labels);
+        let mut own = record.own_labels();
+        self.world.trust.impose(id, &mut own);
+        record.set_own_labels(own);
         if record.board != presence.board {
             agent.heard = false;
         }
@@ -276,8 +282,11 @@ impl Core {
             return;
         }
         let old = std::mem::replace(&mut agent.record, record);
-        let facts_changed = (&old.labels, &old.features, &old.engines, &old.capacity)
-            != (&agent.record.labels, &agent.record.features, &agent.record.engines, &agent.record.capacity);
+        let facts = |r: &AgentRecord| {
+            (r.labels.clone(), r.features.clone(), r.engines.clone(), r.arch.clone(), r.capacity)
+        };
+        let facts_changed = facts(&old) != facts(&agent.record);
+        self.world.weigh(id);
         self.out.agent(id);
         if facts_changed || old.boots == 0 {
             self.dirty_agent(id);

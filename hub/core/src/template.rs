@@ -72,6 +72,10 @@ impl Template {
         if manifest.spec.resources.is_none_or(|given| given.cpu.is_none()) {
             template.price.cpu_millis = 0;
         }
+        // The same for storage: a default bounds what runs wild, and few come near it.
+        let volumes = spec.mounts.iter().filter(|m| m.volume.is_some()).filter_map(|m| m.size);
+        let named = spec.resources.and_then(|given| given.storage).into_iter().chain(volumes);
+        template.price.storage_bytes = named.fold(0, |sum: u64, bytes| sum.saturating_add(bytes.0));
         template
     }
 
@@ -92,6 +96,7 @@ impl Template {
         Price {
             cpu_millis: run.limits.cpu_millis,
             memory_bytes: run.limits.memory_bytes,
+            storage_bytes: 0,
             plain_bytes: (json_len(&sample) + ENGINE_BYTES_MAX + 16 + expanded) as u32,
             wire_bytes: (texts + FIXED_WIRE_BYTES + expanded) as u32,
         }

@@ -11,7 +11,7 @@ use contract::{AgentId, Digest, RevisionId, WorkloadKey};
 use crate::api::HubFacts;
 use crate::charge::Charge;
 use crate::image::ImageRecord;
-use crate::place::{Ask, Board, Lack};
+use crate::place::{Ask, Board, Lack, Own};
 use crate::record::{AgentRecord, ArtifactRecord, CompiledRecord, Meta, PlacementRecord, WorkloadRecord};
 use crate::session::Session;
 use crate::template::Template;
@@ -28,9 +28,14 @@ pub struct World {
     pub tags: BTreeMap<String, Digest>,
     /// Platforms of images that could not be fetched at the last try, and why.
     pub unfetched: BTreeMap<(Digest, Platform), String>,
-    /// Workloads with slots that no board takes: looked at again when room appears.
+    /// Workloads with slots that no board takes, or that have to leave one and find no other: looked at
+    /// again when room appears.
     pub starving: BTreeSet<WorkloadKey>,
     pub trust: Trust,
+    /// Agents from the emptiest to the fullest.
+    pub by_load: BTreeSet<(u32, AgentId)>,
+    /// How many workloads have each priority.
+    priorities: BTreeMap<i32, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +55,8 @@ pub struct Work {
     pub template: Arc<Template>,
     pub placed: BTreeMap<AgentId, Placed>,
     pub unplaced: Unplaced,
+    /// A slot has to leave an agent that is drained, and no other has room.
+    pub moving: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +88,8 @@ pub struct Agent {
     /// What is placed here, sorted.
     pub works: Vec<WorkloadKey>,
     pub used: Charge,
+    /// Its place in `World::by_load`.
+    load: Option<u32>,
     /// It has told since the hub's start what it applied. Until then nothing is published to it: a
     /// store restored from an old copy cannot know yet that the fleet is ahead of it.
     pub heard: bool,
@@ -90,7 +99,8 @@ impl Work {
     pub fn new(record: WorkloadRecord) -> Work {
         let template = Template::new(&record.manifest, record.revision, record.image, record.runtime);
         let (placed, unplaced) = (BTreeMap::new(), Unplaced::default());
-        Work { record: Arc::new(record), template: Arc::new(template), placed, unplaced }
+        let (record, template) = (Arc::new(record), Arc::new(template));
+        Work { record, template, placed, unplaced, moving: false }
     }
 
     pub fn every_agent(&self) -> bool {
@@ -99,6 +109,21 @@ impl Work {
 
     pub fn replicas(&self) -> u32 {
         self.record.manifest.spec.replicas.unwrap_or(0)
+    }
+
+    pub fn priority(&self) -> i32 {
+        self.record.manifest.spec.priority.unwrap_or(0)
+    }
+
+    fn is_starving(&self) -> bool {
+        self.moving || !self.unplaced.is_empty()
+    }
+
+    /// Whether what is placed is what should be, so that what ended there is at its end.
+    pub fn is_present(&self, placed: &PlacementRecord) -> bool {
+        let record = &*self.record;
+        (placed.revision, placed.attempt, placed.restarts)
+            == (record.revision, record.attempt, record.restarts)
     }
 
     /// The present revision, or an earlier one that is still kept.
@@ -123,9 +148,8 @@ impl Work {
     }
 
     pub fn ask(&self) -> Ask<'_> {
-        let placement = self.record.manifest.spec.placement.as_ref();
         Ask {
-            selector: placement.and_then(|p| p.selector.as_ref()),
+            placement: self.record.manifest.spec.placement.as_ref(),
             requires: &self.template.requires,
             price: self.template.price,
             ports: self.template.ports(),
@@ -135,7 +159,7 @@ impl Work {
 
 impl Agent {
     pub fn new(record: AgentRecord) -> Agent {
-        Agent { record, session: None, works: Vec::new(), used: Charge::default(), heard: false }
+        Agent { record, session: None, works: Vec::new(), used: Charge::default(), load: None, heard: false }
     }
 
     pub fn is_online(&self) -> bool {
@@ -183,17 +207,24 @@ impl World {
             meta: facts.meta.unwrap_or(fresh),
             settings,
             bus_up: false,
-            works: facts.workloads.into_iter().map(|(key, record)| (key, Work::new(record))).collect(),
+            works: BTreeMap::new(),
             agents: facts.agents.into_iter().map(|(id, record)| (id, Agent::new(record))).collect(),
             tags: tags.collect(),
             artifacts: facts.artifacts,
             unfetched: BTreeMap::new(),
             starving: BTreeSet::new(),
             trust: Trust::load(facts.trust),
+            by_load: BTreeSet::new(),
+            priorities: BTreeMap::new(),
         };
+        for (key, record) in facts.workloads {
+            world.put_work(key, Work::new(record));
+        }
         for ((key, agent), record) in facts.placements {
             world.restore_placement(&key, &agent, record);
         }
+        let ids: Vec<AgentId> = world.agents.keys().cloned().collect();
+        ids.iter().for_each(|id| world.weigh(id));
         world
     }
 
@@ -202,8 +233,49 @@ impl World {
     fn restore_placement(&mut self, key: &WorkloadKey, agent: &AgentId, record: PlacementRecord) {
         let Some(work) = self.works.get(key) else { return };
         let template = work.template(record.revision).unwrap_or_else(|| work.template.clone());
-        let charge = template.price.of(record.slots.len());
+        let ended = if work.is_present(&record) { record.ended.len() } else { 0 };
+        let charge = template.price.of(record.slots.len(), ended);
         self.set_placed(key, agent, Some(Placed { record, charge }));
+    }
+
+    pub fn put_work(&mut self, key: WorkloadKey, work: Work) {
+        *self.priorities.entry(work.priority()).or_default() += 1;
+        self.works.insert(key, work);
+    }
+
+    pub fn take_work(&mut self, key: &WorkloadKey) -> Option<Work> {
+        let work = self.works.remove(key)?;
+        let priority = work.priority();
+        if let Some(n) = self.priorities.get_mut(&priority) {
+            *n -= 1;
+        }
+        self.priorities.retain(|_, n| *n > 0);
+        Some(work)
+    }
+
+    /// Whether anything could yield to this priority.
+    pub fn has_lower(&self, priority: i32) -> bool {
+        self.priorities.first_key_value().is_some_and(|(lowest, _)| *lowest < priority)
+    }
+
+    /// Put an agent where it belongs among the emptier and the fuller ones.
+    pub fn weigh(&mut self, id: &AgentId) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        let load = agent.used.load(agent.limit());
+        let old = agent.load.replace(load);
+        if old == Some(load) {
+            return;
+        }
+        if let Some(old) = old {
+            self.by_load.remove(&(old, id.clone()));
+        }
+        self.by_load.insert((load, id.clone()));
+    }
+
+    pub fn remove_agent(&mut self, id: &AgentId) {
+        if let Some(load) = self.agents.remove(id).and_then(|agent| agent.load) {
+            self.by_load.remove(&(load, id.clone()));
+        }
     }
 
     /// Put a placement in or take it out, with all that is counted by it. Returns whether room
@@ -228,30 +300,46 @@ impl World {
         };
         let old = before.map_or(Charge::default(), |p| p.charge);
         agent.used = agent.used.minus(old).plus(new);
+        self.weigh(id);
         old.minus(new) != Charge::default()
     }
 
     pub fn set_unplaced(&mut self, key: &WorkloadKey, change: impl FnOnce(&mut Unplaced)) {
         let Some(work) = self.works.get_mut(key) else { return };
         change(&mut work.unplaced);
-        if work.unplaced.is_empty() {
-            self.starving.remove(key);
-        } else {
+        self.note_starving(key);
+    }
+
+    pub fn set_moving(&mut self, key: &WorkloadKey, moving: bool) {
+        if let Some(work) = self.works.get_mut(key) {
+            work.moving = moving;
+            self.note_starving(key);
+        }
+    }
+
+    fn note_starving(&mut self, key: &WorkloadKey) {
+        if self.works.get(key).is_some_and(Work::is_starving) {
             self.starving.insert(key.clone());
+        } else {
+            self.starving.remove(key);
         }
     }
 
     pub fn board<'a>(&'a self, work: &'a Work, id: &'a AgentId, agent: &'a Agent) -> Board<'a> {
         Board {
             agent: id,
-            labels: &agent.record.labels,
-            features: &agent.record.features,
+            record: &agent.record,
             limit: agent.limit(),
             used: agent.used,
-            own: work.placed.get(id).map(|p| (&p.record.slots, p.charge)),
+            load: agent.load.unwrap_or(0),
+            own: work.placed.get(id).map(|p| Own {
+                slots: &p.record.slots,
+                charge: p.charge,
+                ended: if work.is_present(&p.record) { &p.record.ended } else { &[] },
+            }),
             reachable: self.bus_up && agent.is_online(),
             fits: self.fits(&work.template, self.image(&work.template), &agent.record),
-            taken: self.taken(work, id, agent),
+            taken: self.taken(work, id, agent, |_| true),
         }
     }
 
@@ -291,14 +379,20 @@ impl World {
         self.artifacts.get(&template.image)?.image.as_deref()
     }
 
-    /// The first port of `work` that another workload has on this agent.
-    fn taken<'a>(&'a self, work: &Work, id: &AgentId, agent: &'a Agent) -> Option<(u16, &'a WorkloadKey)> {
+    /// The first port of `work` that another workload, of those that count, has on this agent.
+    pub fn taken<'a>(
+        &'a self,
+        work: &Work,
+        id: &AgentId,
+        agent: &'a Agent,
+        counts: impl Fn(&Work) -> bool,
+    ) -> Option<(u16, &'a WorkloadKey)> {
         let ports = work.template.ports();
         if ports.is_empty() {
             return None;
         }
         agent.works.iter().filter(|key| **key != work.template.key).find_map(|key| {
-            let theirs = self.works.get(key)?.ports_on(id);
+            let theirs = self.works.get(key).filter(|other| counts(other))?.ports_on(id);
             ports.iter().find(|port| theirs.contains(port)).map(|port| (*port, key))
         })
     }

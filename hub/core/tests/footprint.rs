@@ -97,8 +97,11 @@ impl Hub {
                 Write::Workload { key, record } => {
                     store.workloads.insert(key, *record.unwrap());
                 }
-                Write::Placement { key, agent, record } => {
-                    store.placements.insert((key, agent), record.unwrap());
+                Write::Placement { key, agent, record: Some(record) } => {
+                    store.placements.insert((key, agent), record);
+                }
+                Write::Placement { key, agent, record: None } => {
+                    store.placements.remove(&(key, agent));
                 }
                 Write::Agent { agent, record } => {
                     store.agents.insert(agent, *record.unwrap());
@@ -294,6 +297,36 @@ fn time_of_a_fleet() {
     timed("replicas: 10000 applied until all are steady", || {
         hub.step(apply(3, workload("many", Some(10_000))), &mut boards)
     });
+    timed("replicas: 100 applied until all are steady", || {
+        hub.step(apply(5, workload("few", Some(100))), &mut boards)
+    });
+    let scale = |n| {
+        let key = "plant/few".parse().unwrap();
+        Event::Request { id: 6, request: Request::Scale { key, replicas: n, if_version: None } }
+    };
+    timed("one replica more, ten times", || {
+        (101..111).for_each(|n| hub.step(scale(n), &mut boards));
+    });
+    timed("one replica fewer, ten times", || {
+        (100..110).rev().for_each(|n| hub.step(scale(n), &mut boards));
+    });
+    let at = Now { boot_ms: 1, wall_ms: Some(1) };
+    let few = hub_core::view::InstanceFilter { workload: "plant/few".parse().ok(), ..Default::default() };
+    let first = vec![hub.core.instances(at, &few)[0].agent.clone()];
+    let change = hub_core::fleet::AgentChange::Taint(vec!["old:NoExecute".parse().unwrap()]);
+    let request = Request::ChangeAgents { agents: first, change };
+    timed("the board of a replica is tainted, and it moves", || {
+        hub.step(Event::Request { id: 7, request }, &mut boards)
+    });
+    timed("replicas: 100 spread over a label", || {
+        let mut spread = workload("even", Some(100));
+        spread.spec.placement =
+            Some(contract::spec::Placement { spread: Some("line".into()), ..Default::default() });
+        hub.step(apply(8, spread), &mut boards)
+    });
+    timed("GET /v1/fleet", || hub.core.fleet(at, &Default::default(), "line"));
+    timed("a page of agents", || hub.core.agent_page(at, &Default::default(), None, 1000));
+    timed("describe", || hub.core.describe(at, &"plant/few".parse().unwrap()));
     timed("GET /v1/workloads", || hub.core.workloads(None, &Default::default()));
     timed("dry run over all boards", || {
         let Event::Request { request: Request::Apply(apply), .. } = apply(4, workload("guard", None)) else {

@@ -134,6 +134,10 @@ fn changing() -> Vec<Route> {
         route("POST", "/v1/workloads/{namespace}/{name}/restart", Change, post(workloads::restart))
             .says("Restart every instance; tries a revision again that fell back")
             .json::<Answer>(),
+        route("POST", "/v1/agents", Change, post(agents::change))
+            .says("Label, taint, cordon or drain agents: all that are named, or none")
+            .takes::<agents::ChangeAgents>()
+            .json::<Answer>(),
         route("DELETE", "/v1/agents/{agent}", Change, delete(agents::remove))
             .says("Forget an agent that is gone for good")
             .json::<Answer>(),
@@ -177,9 +181,13 @@ fn looking() -> Vec<Route> {
             .query::<workloads::Wanted>()
             .json::<workloads::InstanceList>(),
         route("GET", "/v1/agents", Read, get(agents::list))
-            .says("The fleet")
+            .says("The fleet, in pages")
             .query::<agents::AgentsQuery>()
             .json::<agents::AgentList>(),
+        route("GET", "/v1/fleet", Read, get(agents::fleet))
+            .says("How many agents there are, by a label and by state")
+            .query::<agents::FleetQuery>()
+            .json::<agents::Fleet>(),
         route("GET", "/v1/agents/{agent}", Read, get(agents::get)).says("One agent").json::<AgentView>(),
         route("GET", "/v1/artifacts", Read, get(artifacts::list))
             .says("What was pushed, and for whom it is compiled")

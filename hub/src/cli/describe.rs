@@ -6,11 +6,12 @@ use clap::Args;
 use contract::quantity::Duration;
 use contract::status::ProbeKind;
 use hub_core::image::ImageRecord;
-use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView};
+use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView, NotHere};
 use serde::Deserialize;
 
 use super::client::{Client, escape, query};
 use super::exit::{Done, Failure};
+use super::fleet;
 use super::get;
 use super::kinds::{self, Kind};
 use super::style::{age_or_dash, ago, size, table};
@@ -84,6 +85,7 @@ fn workload(d: &Describe) -> String {
         ("Limits", format!("cpu {}, memory {}, pids {}, storage {}", e.cpu, e.memory, e.pids, e.storage)),
         ("Network", network(e)),
         ("Ports", e.container.as_ref().map_or(String::new(), |c| listed(&c.ports))),
+        ("Priority", w.manifest.spec.priority.map_or(String::new(), |p| p.to_string())),
         ("Restarts", format!("{:?}; stop with {}, {} grace", e.restart_policy, e.stop_signal, e.stop_grace)),
         ("Probes", probes(e)),
         ("Healthy", format!("after {}; falls back after {}", e.healthy_after, e.deadline)),
@@ -98,12 +100,9 @@ fn workload(d: &Describe) -> String {
         text += &format!("… and {} more\n", d.more_instances);
     }
     if !d.not_here.is_empty() {
-        let rows = d.not_here.iter().map(|n| vec![n.agent.to_string(), n.reason.clone()]).collect::<Vec<_>>();
+        let rows = d.not_here.iter().map(not_here).collect::<Vec<_>>();
         text += "\n";
         text += &table(&["NOT ON", "BECAUSE"], &rows);
-        if d.more_not_here > 0 {
-            text += &format!("… and {} more\n", d.more_not_here);
-        }
     }
     let rows = d
         .revisions
@@ -113,6 +112,17 @@ fn workload(d: &Describe) -> String {
     text += "\n";
     text += &table(&["REVISION", "VERSION", "IMAGE"], &rows);
     text + &recent(&d.events)
+}
+
+/// `12 agents (a, b, …)`, and why.
+fn not_here(n: &NotHere) -> Vec<String> {
+    let names = n.agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let who = match n.count {
+        1 => names,
+        count if count > n.agents.len() => format!("{count} agents ({names}, …)"),
+        count => format!("{count} agents ({names})"),
+    };
+    vec![who, n.reason.clone()]
 }
 
 fn listed(ports: &[u16]) -> String {
@@ -165,7 +175,7 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
         "/v1/events{}",
         query(&[("agent", Some(a.agent.to_string())), ("limit", Some("20".into()))])
     ))?;
-    let labels = a.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ");
+    let labels = a.labels.iter().map(|(k, v)| origin(a, k, v)).collect::<Vec<_>>().join(", ");
     let state =
         serde_json::to_value(a.state).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default();
     let mut text = lines(&[
@@ -190,6 +200,9 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
             ),
         ),
         ("Labels", labels),
+        ("Taints", a.taints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        ("Cordoned", if a.cordoned { "yes: nothing new comes here".to_string() } else { String::new() }),
+        ("Drain", a.drain.as_ref().map_or(String::new(), fleet::drained)),
         ("Features", a.features.iter().cloned().collect::<Vec<_>>().join(", ")),
         ("Engines", a.engines.join(", ")),
         ("CPU", format!("{}m of {}m allocated", a.allocated.cpu_millis, a.capacity.cpu_millis)),
@@ -197,6 +210,7 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
             "Memory",
             format!("{} of {} allocated", size(a.allocated.memory_bytes), size(a.capacity.memory_bytes)),
         ),
+        ("Storage", storage(a)),
     ]);
     text += "\n";
     text += &if instances.items.is_empty() {
@@ -205,6 +219,20 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
         get::instances(&instances.items, true)
     };
     Ok(text + &recent(&events.items))
+}
+
+fn storage(a: &AgentView) -> String {
+    let of = |bytes: Option<u64>| size(bytes.unwrap_or(0));
+    format!("{} of {} allocated", of(a.allocated.storage_bytes), of(a.capacity.storage_bytes))
+}
+
+/// A label, and who says so where it is not the agent itself.
+fn origin(a: &AgentView, key: &str, value: &str) -> String {
+    match (a.operator_labels.contains_key(key), a.covered_labels.get(key)) {
+        (false, _) => format!("{key}={value}"),
+        (true, None) => format!("{key}={value} (operator)"),
+        (true, Some(own)) => format!("{key}={value} (operator; the agent says {own})"),
+    }
 }
 
 /// What a board of each platform fetches: its manifest, configuration and layers.

@@ -8,12 +8,13 @@ use clap::{Args, ValueEnum};
 use contract::manifest::to_yaml;
 use hub_core::image::ImageRecord;
 use hub_core::record::ArtifactKind;
-use hub_core::view::{AgentView, ArtifactView, CompiledView, EventView, InstanceView, WorkloadView};
+use hub_core::view::{ArtifactView, CompiledView, EventView, InstanceView, WorkloadView};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, query};
 use super::exit::{Code, Done, Failure};
+use super::fleet::{self, FleetArgs};
 use super::kinds::{self, Kind};
 use super::sse::Events;
 use super::style::Color;
@@ -35,12 +36,13 @@ Examples:
   hub get instances -n plant -l app=press -o wide
   hub get all -A            every namespace
   hub get w press -o yaml   the manifest as it was applied
+  hub get agents --field state=offline --offline-for 1h
   hub get instances -w      and again whenever something changes")]
 pub struct GetArgs {
     /// workloads, instances, agents, artifacts, images, events or all
     kind: Kind,
     /// Only this one
-    name: Option<String>,
+    pub name: Option<String>,
     /// Within this namespace; 'default' when absent
     #[arg(short, long)]
     namespace: Option<String>,
@@ -49,12 +51,14 @@ pub struct GetArgs {
     all_namespaces: bool,
     /// Labels: k=v,k2!=v2,k3,!k4
     #[arg(short = 'l', long)]
-    selector: Option<String>,
+    pub selector: Option<String>,
+    #[command(flatten)]
+    pub fleet: FleetArgs,
     /// Go on showing changes until Ctrl-C
     #[arg(short, long)]
     watch: bool,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
+    pub output: Output,
 }
 
 impl GetArgs {
@@ -65,14 +69,18 @@ impl GetArgs {
         watch: bool,
         output: Output,
     ) -> GetArgs {
-        GetArgs { kind, name, namespace: None, all_namespaces: true, selector, watch, output }
+        let fleet = FleetArgs::default();
+        GetArgs { kind, name, namespace: None, all_namespaces: true, selector, fleet, watch, output }
     }
 }
 
 #[derive(Deserialize)]
-struct List {
-    seq: u64,
-    items: Vec<Value>,
+pub struct List {
+    pub seq: u64,
+    pub items: Vec<Value>,
+    /// Of agents: there is more.
+    #[serde(rename = "continue", default)]
+    pub next: Option<String>,
 }
 
 pub fn main(client: Client, args: &GetArgs) -> Done {
@@ -102,13 +110,26 @@ pub fn main(client: Client, args: &GetArgs) -> Done {
 }
 
 fn show(client: &Client, args: &GetArgs) -> Done<u64> {
+    if args.kind == Kind::Agents {
+        if let Some(seq) = fleet::count(client, args)? {
+            return Ok(seq);
+        }
+        if !matches!(args.output, Output::Json | Output::Yaml) && args.name.is_none() {
+            return fleet::list(client, args);
+        }
+    } else if !args.fleet.is_empty() {
+        return Err(Failure::usage("--field, --offline-for, --by and --all are for agents"));
+    }
     let mut seq = u64::MAX;
     let kinds = if args.kind == Kind::All { vec![Kind::Workloads, Kind::Instances] } else { vec![args.kind] };
     let several = kinds.len() > 1;
     let mut out = String::new();
     let mut json = BTreeMap::new();
     for kind in kinds {
-        let mut list: List = client.get(&path(kind, args)?)?;
+        let mut list: List = match kind {
+            Kind::Agents => fleet::whole(client, args)?,
+            _ => client.get(&path(kind, args)?)?,
+        };
         seq = seq.min(list.seq);
         narrow(kind, &mut list.items, args)?;
         match args.output {
@@ -159,7 +180,6 @@ fn path(kind: Kind, args: &GetArgs) -> Done<String> {
     let namespace = if args.all_namespaces { None } else { given.or_else(|| Some("default".to_string())) };
     let selector = ("selector", args.selector.clone());
     Ok(match kind {
-        Kind::Agents => format!("/v1/agents{}", query(&[selector])),
         Kind::Artifacts | Kind::Images => "/v1/artifacts".to_string(),
         Kind::Events => "/v1/events".to_string(),
         _ => format!("/v1/{}{}", noun(kind), query(&[("namespace", namespace), selector])),
@@ -203,7 +223,7 @@ fn is_named(key: Option<&str>, name: &str) -> bool {
     key == name || key.split_once('/').is_some_and(|(_, short)| short == name)
 }
 
-fn typed<T: serde::de::DeserializeOwned>(items: Vec<Value>) -> Done<Vec<T>> {
+pub fn typed<T: serde::de::DeserializeOwned>(items: Vec<Value>) -> Done<Vec<T>> {
     let typed = items.into_iter().map(serde_json::from_value).collect::<Result<_, _>>();
     typed.map_err(|why| {
         Failure::new(
@@ -229,7 +249,7 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
     Ok(match kind {
         Kind::Workloads => workloads(&typed(items)?, wide),
         Kind::Instances => instances(&typed(items)?, wide),
-        Kind::Agents => agents(&typed(items)?, wide),
+        Kind::Agents => fleet::table(&typed(items)?, wide),
         Kind::Artifacts => artifacts(&typed(items)?),
         Kind::Images => images(&typed(items)?, wide),
         Kind::Events | Kind::All => events(&typed(items)?),
@@ -302,38 +322,6 @@ fn restarts(i: &InstanceView) -> String {
         0 => i.restarts.to_string(),
         n => format!("{} ({n} by a probe)", i.restarts),
     }
-}
-
-pub fn agents(items: &[AgentView], wide: bool) -> String {
-    let mut head = vec!["AGENT", "STATE", "FOR", "ARCH", "CPU", "MEMORY", "WORKLOADS", "LABELS"];
-    if wide {
-        head.extend(["VERSION", "GENERATION", "REPORT"]);
-    }
-    head.push("PROBLEMS");
-    let rows = items.iter().map(|a| {
-        let name = serde_json::to_value(a.state)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_string))
-            .unwrap_or_default();
-        let labels = a.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
-        let mut row = vec![
-            a.agent.to_string(),
-            state(&name),
-            age_or_dash(a.since_ms),
-            a.arch.clone(),
-            format!("{}m/{}m", a.allocated.cpu_millis, a.capacity.cpu_millis),
-            format!("{}/{}", size(a.allocated.memory_bytes), size(a.capacity.memory_bytes)),
-            a.workloads.to_string(),
-            if labels.is_empty() { "-".to_string() } else { labels },
-        ];
-        if wide {
-            let applied = a.applied.map_or_else(|| "-".to_string(), |g| g.to_string());
-            row.extend([a.version.clone(), format!("{applied}/{}", a.current), age_or_dash(a.age_ms)]);
-        }
-        row.push(a.problems.join("; "));
-        row
-    });
-    table(&head, &rows.collect::<Vec<_>>())
 }
 
 fn artifacts(items: &[ArtifactView]) -> String {
@@ -429,7 +417,7 @@ fn yaml(kind: Kind, items: &[Value]) -> Done<String> {
     Ok(views.iter().map(|w| to_yaml(&w.manifest)).collect::<Vec<_>>().join("---\n"))
 }
 
-fn names(kind: Kind, items: &[Value]) -> String {
+pub fn names(kind: Kind, items: &[Value]) -> String {
     let field = match kind {
         Kind::Workloads => "key",
         Kind::Instances => "instance",

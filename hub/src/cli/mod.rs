@@ -9,6 +9,7 @@ macro_rules! say {
     }};
 }
 
+mod agents;
 mod apply;
 mod change;
 mod client;
@@ -17,6 +18,7 @@ mod describe;
 mod exit;
 mod fetching;
 mod files;
+mod fleet;
 mod get;
 mod hub_cmd;
 mod kinds;
@@ -85,8 +87,8 @@ enum Command {
     Scale(change::ScaleArgs),
     /// Restart a workload's instances
     Restart(change::RestartArgs),
-    /// The boards: the same as 'get agents'; and who may be one
-    Agents(trust::AgentsCommand),
+    /// The boards: listed as by 'get agents', marked, drained, let in and sent away
+    Agents(agents::AgentsArgs),
     /// Tokens with which boards join
     #[command(subcommand)]
     JoinToken(trust::TokenCommand),
@@ -100,9 +102,9 @@ enum Command {
     /// Hand a WebAssembly module or component, or a container image, to the hub
     Push(push::PushArgs),
     /// What was pushed or fetched: the same as 'get artifacts'
-    Artifacts(AgentsArgs),
+    Artifacts(ArtifactsArgs),
     /// Container images, pushed or of other registries: what they are, for which boards, who uses them
-    Images(AgentsArgs),
+    Images(ArtifactsArgs),
     /// Wait until workloads are steady or gone
     Wait(change::WaitArgs),
     /// A manifest to begin with: workload (the default), workload-full with every field, or container
@@ -138,12 +140,9 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct AgentsArgs {
+struct ArtifactsArgs {
     /// Only this one
     name: Option<String>,
-    /// Labels: k=v,k2!=v2,k3,!k4
-    #[arg(short = 'l', long)]
-    selector: Option<String>,
     /// Go on showing changes until Ctrl-C
     #[arg(short, long)]
     watch: bool,
@@ -175,11 +174,11 @@ fn perform(command: Command, hub: &HubArgs) -> Done {
         Command::Apply(args) => apply::apply(client()?, &args),
         Command::Diff(args) => apply::diff(&client()?, &args),
         Command::Get(args) => get::main(client()?, &args),
-        Command::Agents(args) => trust::agents(client()?, args),
+        Command::Agents(args) => agents::main(client()?, args),
         Command::JoinToken(command) => trust::token(&client()?, &command),
         Command::Ca(command) => trust::ca(&client()?, &command),
-        Command::Artifacts(args) => get::main(client()?, &args.of(kinds::Kind::Artifacts)),
-        Command::Images(args) => get::main(client()?, &args.of(kinds::Kind::Images)),
+        Command::Artifacts(args) => get::main(client()?, &args.list(kinds::Kind::Artifacts)),
+        Command::Images(args) => get::main(client()?, &args.list(kinds::Kind::Images)),
         Command::Describe(args) => describe::main(&client()?, &args),
         Command::Delete(args) => change::delete(client()?, &args),
         Command::Scale(args) => change::scale(client()?, &args),
@@ -255,9 +254,9 @@ fn report(done: Done) -> ExitCode {
     }
 }
 
-impl AgentsArgs {
-    fn of(self, kind: kinds::Kind) -> get::GetArgs {
-        get::GetArgs::list(kind, self.name, self.selector, self.watch, self.output)
+impl ArtifactsArgs {
+    fn list(self, kind: kinds::Kind) -> get::GetArgs {
+        get::GetArgs::list(kind, self.name, None, self.watch, self.output)
     }
 }
 

@@ -27,8 +27,8 @@ pub fn paint(text: &str, color: Color) -> String {
 
 /// Of an instance's or agent's state, by its first word.
 pub fn state(text: &str) -> String {
-    let color = match text.split([' ', '(']).next().unwrap_or_default() {
-        "Running" | "Completed" | "online" | "ready" => Color::Green,
+    let color = match text.split([' ', '(', ',']).next().unwrap_or_default() {
+        "Running" | "Completed" | "online" | "ready" | "drained" => Color::Green,
         "Failed" | "Backoff" | "duplicate" | "floor-conflict" | "other-lineage" => Color::Red,
         "unknown" | "offline" => Color::Dim,
         _ => Color::Yellow,
@@ -38,26 +38,40 @@ pub fn state(text: &str) -> String {
 
 /// A table without lines: columns two spaces apart, the last one as long as it likes.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(visible(cell));
+    let mut columns = Columns::new(head);
+    columns.fit(rows);
+    columns.line(head.iter().copied()) + &columns.lines(rows)
+}
+
+/// The columns of a table that is written piece by piece: they may grow and never shrink.
+pub struct Columns(Vec<usize>);
+
+impl Columns {
+    pub fn new(head: &[&str]) -> Columns {
+        Columns(head.iter().map(|cell| cell.chars().count()).collect())
+    }
+
+    pub fn fit(&mut self, rows: &[Vec<String>]) {
+        for row in rows {
+            for (width, cell) in self.0.iter_mut().zip(row) {
+                *width = (*width).max(visible(cell));
+            }
         }
     }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
+
+    pub fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
         let mut text = String::new();
         for (n, cell) in cells.enumerate() {
-            let pad = if n + 1 < widths.len() { widths[n] + 2 - visible(cell) } else { 0 };
+            let pad = if n + 1 < self.0.len() { self.0[n] + 2 - visible(cell) } else { 0 };
             text += cell;
             text += &" ".repeat(pad);
         }
         text.trim_end().to_string() + "\n"
-    };
-    let mut text = line(&mut head.iter().copied());
-    for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
     }
-    text
+
+    pub fn lines(&self, rows: &[Vec<String>]) -> String {
+        rows.iter().map(|row| self.line(row.iter().map(String::as_str))).collect()
+    }
 }
 
 /// Characters that take room: colour codes do not.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use contract::identity::{Machine, Standing};
 use contract::quantity::Duration;
 use contract::time::Millis;
@@ -15,24 +15,14 @@ use serde::Serialize;
 
 use super::client::{Client, escape};
 use super::exit::{Code, Done, Failure};
-use super::kinds::Kind;
 use super::style::table;
 use crate::api::trust::{
     Choose, Expected, IdentityList, Import, MadeToken, Named, NewToken, Replace, TokenList,
 };
 use crate::trust::wall_ms;
 
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct AgentsCommand {
-    #[command(subcommand)]
-    action: Option<AgentsAction>,
-    #[command(flatten)]
-    list: super::AgentsArgs,
-}
-
 #[derive(Debug, Subcommand)]
-enum AgentsAction {
+pub enum AgentsAction {
     /// Boards that have joined, also those that wait to be approved
     Identities {
         #[arg(short, long)]
@@ -104,26 +94,21 @@ pub enum CaCommand {
     Verify { fingerprint: String },
 }
 
-pub fn agents(client: Client, command: AgentsCommand) -> Done {
-    let Some(action) = command.action else {
-        return super::get::main(client, &command.list.of(Kind::Agents));
-    };
+pub fn agents(client: &Client, action: AgentsAction) -> Done {
     match action {
-        AgentsAction::Identities { output } => identities(&client, output.is_some()),
+        AgentsAction::Identities { output } => identities(client, output.is_some()),
         AgentsAction::Approve { names, selector } => {
             let body = Choose { agents: names, selector };
-            done("approved", &post(&client, "approve", &body)?)
+            done("approved", &post(client, "approve", &body)?)
         }
-        AgentsAction::Revoke { names } => {
-            done("revoked", &post(&client, "revoke", &Named { agents: names })?)
-        }
+        AgentsAction::Revoke { names } => done("revoked", &post(client, "revoke", &Named { agents: names })?),
         AgentsAction::Decommission { names } => {
-            let done = done("decommissioned", &post(&client, "decommission", &Named { agents: names })?);
+            let done = done("decommissioned", &post(client, "decommission", &Named { agents: names })?);
             say!("each wipes itself when it next asks; 'hub delete agent' forgets it");
             done
         }
         AgentsAction::Replace { old, new } => {
-            post(&client, "replace", &Replace { old: old.clone(), new: new.clone() })?;
+            post(client, "replace", &Replace { old: old.clone(), new: new.clone() })?;
             say!(
                 "{new} has the labels of {old}; {old} is let in no more ('hub delete agent {old}' frees its places)"
             );
@@ -134,7 +119,7 @@ pub fn agents(client: Client, command: AgentsCommand) -> Done {
             let text = text.map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
             let items = read_csv(&text)
                 .map_err(|why| Failure::new(Code::Invalid, format!("{}: {why}", file.display())))?;
-            done("expected", &post(&client, "import", &Import { items })?)
+            done("expected", &post(client, "import", &Import { items })?)
         }
     }
 }

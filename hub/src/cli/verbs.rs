@@ -1,7 +1,7 @@
 //! Words that people bring from other tools, and what they are called here.
 
 /// (their word, ours or when it comes)
-const VERBS: [(&str, &str); 44] = [
+const VERBS: [(&str, &str); 46] = [
     ("create", "hub apply -f FILE"),
     ("run", "hub apply -f FILE (and 'edge-agent try x.wasm' to run one artefact now)"),
     ("start", "hub apply -f FILE"),
@@ -43,9 +43,11 @@ const VERBS: [(&str, &str); 44] = [
     ("exec", "comes with a later version"),
     ("cp", "comes with a later version"),
     ("port-forward", "comes with a later version"),
-    ("label", "comes with a later version; labels are given with 'edge-agent run --label k=v'"),
-    ("cordon", "comes with a later version"),
-    ("drain", "comes with a later version"),
+    ("label", "hub agents label NAME k=v (and 'edge-agent run --label k=v' for what the board itself says)"),
+    ("taint", "hub agents taint NAME key=value:NoSchedule"),
+    ("uncordon", "hub agents uncordon NAME"),
+    ("cordon", "hub agents cordon NAME"),
+    ("drain", "hub agents drain NAME"),
 ];
 
 /// What to say to somebody who wrote `verb`.

@@ -93,6 +93,7 @@ mod tests {
             revision: contract::RevisionId(Digest::of(b"r")),
             attempt: contract::Attempt(1),
             restarts: 0,
+            ended: Vec::new(),
         };
         let (key, agent): (WorkloadKey, AgentId) = ("a/b".parse().unwrap(), "c".parse().unwrap());
         let mut batch = Batch::new();

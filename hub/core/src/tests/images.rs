@@ -63,9 +63,13 @@ pub fn warnings(answer: Answer) -> String {
     warnings.join("\n")
 }
 
+fn names(agents: &[contract::AgentId]) -> String {
+    agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
 pub fn not_here(bed: &Bed, name: &str) -> Vec<String> {
     let list = bed.core.describe(bed.at(), &key(name)).unwrap().not_here;
-    list.into_iter().map(|n| format!("{}: {}", n.agent, n.reason)).collect()
+    list.into_iter().map(|n| format!("{}: {}", names(&n.agents), n.reason)).collect()
 }
 
 pub fn run(board: &Board, name: &str) -> contract::run::RunSpec {
@@ -137,8 +141,8 @@ fn boards_without_the_feature_or_platform_are_named() {
     assert_eq!(
         not_here(&bed, "ns/w"),
         [
-            "arm-1: the image has nothing for linux/arm/v7; it has linux/amd64, linux/arm64",
-            "plain: lacks the feature 'oci'"
+            "plain: lacks the feature 'oci'",
+            "arm-1: the image has nothing for linux/arm/v7; it has linux/amd64, linux/arm64"
         ]
     );
     a.converse(&mut bed);
@@ -249,7 +253,7 @@ fn a_port_that_is_taken_on_a_board_is_waited_for_there_by_name() {
     bed.apply(vec![ports(replicas("three", "web:1", 3), &[7])]);
     let placed = bed.durable.placements.iter().filter(|((k, _), _)| *k == key("ns/three"));
     assert_eq!(placed.map(|(_, p)| p.slots.len()).collect::<Vec<_>>(), [1, 1]);
-    assert_eq!(not_here(&bed, "ns/three")[0], "a: has an instance of it already, which has port 7");
+    assert_eq!(not_here(&bed, "ns/three")[0], "a b: has an instance of it already, which has port 7");
     bed.ask(Request::Delete { keys: vec![key("ns/two")], if_version: None });
     assert_eq!(warnings(bed.apply(vec![ports(every("four", "web:1"), &[443])])), "");
 }

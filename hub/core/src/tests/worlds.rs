@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::spec::{Affinity, Preference, Selector, Toleration, TolerationOperator, Workload};
 use contract::{AgentId, WorkloadKey};
 use proptest::prelude::*;
 
@@ -11,17 +12,91 @@ use super::placement::slots;
 use crate::Config;
 use crate::api::*;
 use crate::charge::Charge;
-use crate::labels::miss;
+use crate::fleet::{AgentChange, Nothing, Untaint};
+use crate::place;
 
 #[derive(Debug, Clone)]
 enum Change {
-    Join { agent: u8, line: u8, cpu: u32, memory: u64 },
-    Leave { agent: u8 },
-    Remove { agent: u8 },
-    Apply { name: u8, every: bool, replicas: u32, line: Option<u8>, cpu: u32, memory: u64 },
-    Scale { name: u8, replicas: u32 },
-    Delete { name: u8 },
+    Join {
+        agent: u8,
+        line: u8,
+        cpu: u32,
+        memory: u64,
+    },
+    Leave {
+        agent: u8,
+    },
+    Remove {
+        agent: u8,
+    },
+    Apply {
+        name: u8,
+        every: bool,
+        replicas: u32,
+        line: Option<u8>,
+        cpu: u32,
+        memory: u64,
+        taste: Taste,
+    },
+    /// Label, taint, cordon or uncordon.
+    Mark {
+        agent: u8,
+        what: u8,
+        line: u8,
+    },
+    Scale {
+        name: u8,
+        replicas: u32,
+    },
+    Delete {
+        name: u8,
+    },
     Restart,
+}
+
+/// What else decides where it goes.
+#[derive(Debug, Clone)]
+struct Taste {
+    priority: i32,
+    spread: bool,
+    prefers: Option<u8>,
+    tolerates: bool,
+}
+
+fn taste() -> impl Strategy<Value = Taste> {
+    (-1i32..3, any::<bool>(), proptest::option::of(0u8..3), any::<bool>())
+        .prop_map(|(priority, spread, prefers, tolerates)| Taste { priority, spread, prefers, tolerates })
+}
+
+fn with_taste(mut workload: Workload, taste: &Taste) -> Workload {
+    let every = workload.spec.every_agent;
+    workload.spec.priority = (taste.priority != 0).then_some(taste.priority);
+    let placement = workload.spec.placement.get_or_insert_default();
+    placement.spread = (taste.spread && !every).then(|| "line".to_string());
+    if let Some(line) = taste.prefers.filter(|_| !every) {
+        let selector = Selector { match_labels: labels_of(line), ..Selector::default() };
+        let preferred = vec![Preference { weight: Some(5), selector }];
+        placement.affinity = Some(Affinity { required: Vec::new(), preferred });
+    }
+    if taste.tolerates {
+        let toleration = Toleration { operator: Some(TolerationOperator::Exists), ..Toleration::default() };
+        placement.tolerations = vec![toleration];
+    }
+    workload
+}
+
+fn mark(what: u8, line: u8) -> AgentChange {
+    let taint = |effect| vec![format!("old:{effect}").parse().unwrap()];
+    match what {
+        0 => AgentChange::Cordon(Nothing {}),
+        1 => AgentChange::Uncordon(Nothing {}),
+        2 => AgentChange::Taint(taint("NoSchedule")),
+        3 => AgentChange::Taint(taint("NoExecute")),
+        4 => AgentChange::Taint(taint("PreferNoSchedule")),
+        5 => AgentChange::Untaint(vec![Untaint { key: "old".into(), effect: None }]),
+        6 => AgentChange::Label([("line".to_string(), None)].into()),
+        _ => AgentChange::Label(labels_of(line).into_iter().map(|(k, v)| (k, Some(v))).collect()),
+    }
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -31,9 +106,12 @@ fn change() -> impl Strategy<Value = Change> {
             .prop_map(|(agent, line, cpu, memory)| Change::Join { agent, line, cpu, memory }),
         1 => (0u8..8).prop_map(|agent| Change::Leave { agent }),
         1 => (0u8..8).prop_map(|agent| Change::Remove { agent }),
-        5 => (0u8..5, any::<bool>(), 0u32..9, proptest::option::of(0u8..3), 10u32..400, memory).prop_map(
-            |(name, every, replicas, line, cpu, memory)| Change::Apply { name, every, replicas, line, cpu, memory }
+        5 => (0u8..5, any::<bool>(), 0u32..9, proptest::option::of(0u8..3), 10u32..400, memory, taste()).prop_map(
+            |(name, every, replicas, line, cpu, memory, taste)| Change::Apply {
+                name, every, replicas, line, cpu, memory, taste
+            }
         ),
+        3 => (0u8..8, 0u8..9, 0u8..3).prop_map(|(agent, what, line)| Change::Mark { agent, what, line }),
         2 => (0u8..5, 0u32..9).prop_map(|(name, replicas)| Change::Scale { name, replicas }),
         2 => (0u8..5).prop_map(|name| Change::Delete { name }),
         1 => Just(Change::Restart),
@@ -82,7 +160,7 @@ impl Fleet {
                     self.boards.remove(&agent);
                 }
             }
-            Change::Apply { name, every: is_every, replicas: n, line, cpu, memory } => {
+            Change::Apply { name, every: is_every, replicas: n, line, cpu, memory, taste } => {
                 let name = format!("w{name}");
                 let workload = if is_every { every(&name, "app:1") } else { replicas(&name, "app:1", n) };
                 let workload = needs(workload, cpu, memory);
@@ -91,8 +169,13 @@ impl Fleet {
                     Some(pairs) => on(workload, &pairs.iter().map(|(k, v)| (&**k, &**v)).collect::<Vec<_>>()),
                     None => workload,
                 };
+                let workload = with_taste(workload, &taste);
                 let answer = self.bed.apply(vec![workload]);
                 assert!(matches!(answer, Answer::Applied { .. }), "{answer:?}");
+            }
+            Change::Mark { agent, what, line } => {
+                let agents = vec![id(&format!("a{agent}"))];
+                self.bed.ask(Request::ChangeAgents { agents, change: mark(what, line) });
             }
             Change::Scale { name, replicas } => {
                 let key = key(&format!("ns/w{name}"));
@@ -129,8 +212,8 @@ impl Fleet {
         for (key, work) in &world.works {
             let ask = work.ask();
             for (id, placed) in &work.placed {
-                assert!(miss(ask.selector, &world.agents[id].record.labels).is_none());
-                assert_eq!(placed.charge, ask.price.of(placed.record.slots.len()));
+                assert!(place::suits(&ask, &world.agents[id].record).is_ok());
+                assert_eq!(placed.charge, ask.price.of(placed.record.slots.len(), 0));
             }
             if !work.every_agent() {
                 let placed: Vec<u32> = work.placed.values().flat_map(|p| p.record.slots.clone()).collect();

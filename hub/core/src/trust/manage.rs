@@ -118,10 +118,11 @@ impl Core {
     /// A board that is known gets its labels anew, and with them what should run there.
     pub(super) fn relabel(&mut self, id: &AgentId) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
-        let mut labels = agent.record.labels.clone();
-        self.world.trust.impose(id, &mut labels);
-        if labels != agent.record.labels {
-            agent.record.labels = labels;
+        let before = agent.record.own_labels();
+        let mut own = before.clone();
+        self.world.trust.impose(id, &mut own);
+        if own != before {
+            agent.record.set_own_labels(own);
             self.out.agent(id);
             self.dirty_agent(id);
         }

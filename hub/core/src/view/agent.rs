@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::message::Capacity;
 use contract::time::{Millis, Now};
-use contract::{AgentId, BoardId, Epoch, Generation};
+use contract::{AgentId, BoardId, Epoch, Generation, Taint};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::labels::Query;
 use crate::rollout::held;
 use crate::session::Hold;
 use crate::world::Agent;
@@ -41,6 +40,48 @@ pub struct Room {
     pub instances: Option<u32>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainState {
+    /// Something has to move or stop yet.
+    Draining,
+    /// Nothing is meant to run here, and its agent has not reported it as stopped.
+    Stopping,
+    Drained,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct DrainView {
+    pub state: DrainState,
+    /// Instances that must leave yet.
+    pub left: usize,
+    /// What the first of them wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
+    /// Until it waits for nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_in_ms: Option<Millis>,
+}
+
+/// Of a drain's reasons.
+const WAITS_MAX: usize = 5;
+
+impl AgentState {
+    pub fn name(self) -> &'static str {
+        match self {
+            AgentState::Online => "online",
+            AgentState::Offline => "offline",
+            AgentState::Unknown => "unknown",
+            AgentState::Duplicate => "duplicate",
+            AgentState::FloorConflict => "floor-conflict",
+            AgentState::OtherLineage => "other-lineage",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +100,21 @@ pub struct AgentView {
     pub applied: Option<Generation>,
     /// Of the newest document published to it.
     pub current: Generation,
+    /// Those of the agent, and over them those of operators.
     pub labels: BTreeMap<String, String>,
+    /// Labels that operators gave.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub operator_labels: BTreeMap<String, String>,
+    /// What the agent itself says where an operator says something else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub covered_labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// Nothing new comes here.
+    #[serde(default)]
+    pub cordoned: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
     pub features: BTreeSet<String>,
     pub arch: String,
     pub capacity: Room,
@@ -78,11 +133,6 @@ pub struct AgentView {
 }
 
 impl Core {
-    pub fn agents(&self, now: Now, selector: &Query) -> Vec<AgentView> {
-        let wanted = self.world.agents.iter().filter(|(_, a)| selector.matches(&a.record.labels));
-        wanted.map(|(id, agent)| self.agent_view(now, id, agent)).collect()
-    }
-
     pub fn agent(&self, now: Now, id: &AgentId) -> Option<AgentView> {
         Some(self.agent_view(now, id, self.world.agents.get(id)?))
     }
@@ -99,8 +149,9 @@ impl Core {
         }
     }
 
-    fn agent_view(&self, now: Now, id: &AgentId, agent: &Agent) -> AgentView {
+    pub(crate) fn agent_view(&self, now: Now, id: &AgentId, agent: &Agent) -> AgentView {
         let (record, session) = (&agent.record, agent.session.as_deref());
+        let operator = record.operator.as_deref().cloned().unwrap_or_default();
         AgentView {
             agent: id.clone(),
             board: record.board,
@@ -111,6 +162,11 @@ impl Core {
             applied: session.and_then(|s| s.applied).map(|head| head.generation),
             current: record.generation,
             labels: record.labels.clone(),
+            operator_labels: operator.labels,
+            covered_labels: operator.covered,
+            taints: operator.taints,
+            cordoned: operator.cordoned,
+            drain: operator.drain.map(|_| self.drain_view(now, id, agent)),
             features: record.features.clone(),
             arch: record.arch.clone(),
             capacity: capacity(&record.capacity),
@@ -122,6 +178,28 @@ impl Core {
             problems: self.problems(agent),
             first_seen_wall_ms: record.first_seen_wall_ms,
         }
+    }
+
+    fn drain_view(&self, now: Now, id: &AgentId, agent: &Agent) -> DrainView {
+        let left = self.drain_waits(id, agent);
+        let named =
+            left.iter().filter_map(|(instance, waits)| Some(format!("{instance} {}", waits.as_ref()?)));
+        let state = match left.is_empty() {
+            false => DrainState::Draining,
+            true if self.is_stopping(id, agent) => DrainState::Stopping,
+            true => DrainState::Drained,
+        };
+        let waits = named.take(WAITS_MAX).collect();
+        DrainView { state, left: left.len(), waits, deadline_in_ms: self.drain_left_ms(now, id) }
+    }
+
+    /// It told of instances that are not meant to be there, or has not heard yet that they are not.
+    fn is_stopping(&self, id: &AgentId, agent: &Agent) -> bool {
+        let Some(session) = agent.session.as_deref().filter(|s| s.online) else { return false };
+        let unheard = session.applied.is_none_or(|head| head.generation != agent.record.generation);
+        let left = |key| agent.works.binary_search(key).is_err();
+        let runs = session.seen.iter().any(|(key, seen)| left(key) && !seen.instances.is_empty());
+        runs || (unheard && agent.heard) || self.queues.publish.contains_key(id)
     }
 
     fn problems(&self, agent: &Agent) -> Vec<String> {
@@ -158,7 +236,7 @@ fn allocated(agent: &Agent) -> Room {
     Room {
         cpu_millis: agent.used.cpu_millis,
         memory_bytes: agent.used.memory_bytes,
-        storage_bytes: None,
+        storage_bytes: Some(agent.used.storage_bytes),
         instances: Some(agent.used.instances),
     }
 }

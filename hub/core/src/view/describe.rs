@@ -9,7 +9,7 @@ use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
-use crate::place;
+use crate::place::{self, Alike, Grouped};
 use crate::view::{EventFilter, EventView, InstanceFilter, InstanceView, WorkloadView};
 use crate::world::Work;
 
@@ -22,9 +22,8 @@ pub struct Describe {
     pub revisions: Vec<RevisionView>,
     pub instances: Vec<InstanceView>,
     pub more_instances: usize,
-    /// Boards that do not run it, or would take no more of it, and why.
+    /// Boards that do not run it, or would take no more of it, by reason.
     pub not_here: Vec<NotHere>,
-    pub more_not_here: usize,
     pub events: Vec<EventView>,
 }
 
@@ -63,12 +62,14 @@ pub struct RevisionView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotHere {
-    pub agent: AgentId,
+    /// How many boards.
+    pub count: usize,
+    /// The first of them.
+    pub agents: Vec<AgentId>,
     pub reason: String,
 }
 
 const INSTANCES_MAX: usize = 200;
-const NOT_HERE_MAX: usize = 50;
 const EVENTS_MAX: usize = 20;
 
 impl Core {
@@ -76,7 +77,7 @@ impl Core {
         let work = self.world.works.get(key)?;
         let filter = InstanceFilter { workload: Some(key.clone()), ..InstanceFilter::default() };
         let (instances, more_instances) = cut(self.instances(now, &filter), INSTANCES_MAX);
-        let (not_here, more_not_here) = cut(self.not_here(work), NOT_HERE_MAX);
+        let not_here = self.not_here(work);
         let filter = EventFilter { workload: Some(key.clone()), agent: None };
         Some(Describe {
             workload: self.workload(key)?,
@@ -85,7 +86,6 @@ impl Core {
             instances,
             more_instances,
             not_here,
-            more_not_here,
             events: self.events(None, EVENTS_MAX, &filter),
         })
     }
@@ -93,17 +93,18 @@ impl Core {
     fn not_here(&self, work: &Work) -> Vec<NotHere> {
         let ask = work.ask();
         let lacking = |id: &AgentId| work.unplaced.agents.contains(id) || !work.unplaced.slots.is_empty();
-        let mut list = Vec::new();
+        let mut grouped = Grouped::default();
         for (id, agent) in &self.world.agents {
             if work.placed.contains_key(id) && !lacking(id) {
                 continue;
             }
             let board = self.world.board(work, id, agent);
             if let Err(why) = place::why_not(&ask, &board, !work.every_agent()) {
-                list.push(NotHere { agent: id.clone(), reason: why.to_string() });
+                grouped.add(id, &why);
             }
         }
-        list
+        let told = |alike: Alike| NotHere { count: alike.count, agents: alike.agents, reason: alike.reason };
+        grouped.list().into_iter().map(told).collect()
     }
 }
 

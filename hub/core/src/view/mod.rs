@@ -5,14 +5,16 @@ mod agent;
 mod artifact;
 mod describe;
 mod event;
+mod fleet;
 mod instance;
 mod status;
 mod workload;
 
-pub use agent::{AgentState, AgentView, Room};
+pub use agent::{AgentState, AgentView, DrainState, DrainView, Room};
 pub use artifact::{ArtifactView, CompiledView};
 pub use describe::{Describe, EffectiveView, NotHere, RevisionView};
 pub use event::{EventFilter, EventView};
+pub use fleet::{AgentFilter, AgentPage, FIELDS, FieldError, FieldQuery, FleetGroup, FleetView};
 pub use instance::{InstanceFilter, InstanceView};
 pub use status::{AgentCounts, BrokerView, StatusView};
 pub use workload::{WorkloadList, WorkloadView};
