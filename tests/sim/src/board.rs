@@ -59,6 +59,7 @@ pub struct Board {
     /// The disk is full: commits wait until then.
     pub stalled_until: Millis,
     pub persists: u64,
+    memory_bytes: u64,
 }
 
 /// One life of the agent.
@@ -82,11 +83,13 @@ pub struct Process {
 const EFFECTS_MAX: u32 = 4_000;
 
 impl Board {
-    pub fn new(agent: AgentId, id: BoardId, labels: BTreeMap<String, String>) -> Board {
+    pub fn new(agent: AgentId, id: BoardId, labels: BTreeMap<String, String>, tight: bool) -> Board {
+        let memory_bytes = if tight { crate::fleet::small(&agent) } else { 64 << 30 };
         Board {
             agent,
             id,
             labels,
+            memory_bytes,
             powered: false,
             power: 0,
             booted_at: 0,
@@ -119,7 +122,11 @@ impl Board {
             engines: vec![ENGINE.into()],
             arch: "x86_64".into(),
             labels: self.labels.clone(),
-            capacity: Capacity { cpu_millis: 64_000, memory_bytes: 64 << 30, storage_bytes: 64 << 30 },
+            capacity: Capacity {
+                cpu_millis: 64_000,
+                memory_bytes: self.memory_bytes,
+                storage_bytes: 64 << 30,
+            },
         }
     }
 }

@@ -253,7 +253,8 @@ impl World {
             return self.after(wait, Ev::HubStarts);
         }
         self.check_events_once(&writes);
-        self.hub.disk.write(writes);
+        self.hub.disk.write(writes.clone());
+        self.check_capacity(&writes);
         if !self.hub.persists.is_empty() {
             self.hub_sync(life);
         }
@@ -359,10 +360,13 @@ impl World {
         }
         self.hub.requests += 1;
         let id = self.hub.requests;
-        self.truth.cause();
+        if self.moves_work(&request) {
+            self.truth.cause();
+        }
         self.trace(|| format!("operator: {}", crate::script::told(&request)));
         self.note_tried(&request);
         self.operator.pending.insert(id, request.clone());
+        let request = self.tamper_with_request(request);
         self.hub_step(Event::Request { id, request });
     }
 
@@ -414,6 +418,7 @@ impl World {
             (FromAgent::Presence(p), Mutant::WillWithoutEpoch) if !p.online => {
                 p.epoch = view.and_then(|v| v.epoch).unwrap_or(p.epoch);
             }
+            (FromAgent::Presence(p), Mutant::BoardsLookLarger) => p.capacity.memory_bytes *= 4,
             (FromAgent::Observed(o), Mutant::StaleNonceIsCurrent) if o.nonce.is_some() => {
                 let hello = self.truth.last_hello.get(agent);
                 o.nonce = hello.map(|hello| hello.nonce).or(o.nonce);

@@ -284,7 +284,8 @@ impl World {
                 if self.truth.was_caused() {
                     return;
                 }
-                let moved = writes.iter().find_map(|w| self.takes_work_away(w));
+                let taken = writes.iter().filter_map(|w| self.takes_work_away(w));
+                let moved = taken.into_iter().find(|(key, agent)| !self.is_sent_away(key, agent, writes));
                 self.demand(moved.is_none(), "p10_outage_deletes_replaces_restarts_nothing", || {
                     format!("the hub takes {moved:?} away and nobody asked")
                 });

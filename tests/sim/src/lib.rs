@@ -14,6 +14,7 @@
 
 pub mod board;
 pub mod broker;
+pub mod fleet;
 pub mod hub;
 mod invariants;
 pub mod mutant;

@@ -40,6 +40,8 @@ mutants! {
     LivenessFailuresLost = "liveness-failures-lost",
     ReadinessToldAsLiveness = "readiness-told-as-liveness",
     StartupToldWell = "startup-told-well",
+    TaintSendsAway = "taint-sends-away",
+    BoardsLookLarger = "boards-look-larger",
 }
 
 impl std::str::FromStr for Mutant {

@@ -48,6 +48,10 @@ pub struct Plan {
     pub agent_store_loss: bool,
     pub duplicates: bool,
     pub bad_revisions: bool,
+    /// Operators label, taint, cordon and drain boards.
+    pub tended: bool,
+    /// Boards are too small for everything.
+    pub tight: bool,
     /// After settling, a whole day in which nothing happens.
     pub idle_day: bool,
     /// Workloads have probes, and illnesses that these see.
@@ -86,6 +90,8 @@ impl Plan {
             agent_store_loss: rng.chance(300),
             duplicates: rng.chance(150),
             bad_revisions: rng.chance(600),
+            tended: Rng::new(seed ^ 0x7e4e).chance(300),
+            tight: Rng::new(seed ^ 0x717).chance(250),
             idle_day: seed.is_multiple_of(16),
             probes: Rng::new(seed ^ 0x0b0e).chance(500),
         }
@@ -108,6 +114,8 @@ impl Plan {
             agent_store_loss: false,
             duplicates: false,
             bad_revisions: false,
+            tended: false,
+            tight: false,
             idle_day: false,
             probes: false,
         }

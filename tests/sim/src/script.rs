@@ -119,6 +119,9 @@ impl World {
         self.at(3_000, Ev::Act(Act::Push));
         if self.plan.chaos_ms > 0 {
             self.at(5_000, Ev::Chaos);
+            if self.plan.tended {
+                self.at(20_000, Ev::Tend);
+            }
         }
     }
 
@@ -129,7 +132,7 @@ impl World {
             labels.insert("site".into(), format!("s{}", n % 3));
         }
         let id = contract::BoardId(self.rng.bytes16());
-        self.boards.push(Board::new(agent, id, labels));
+        self.boards.push(Board::new(agent, id, labels, self.plan.tight));
         let b = self.boards.len() - 1;
         let wait = self.rng.below(2_000);
         self.after(wait, Ev::Act(Act::PowerOn(b)));
@@ -276,6 +279,7 @@ impl World {
             let policies = [RestartPolicy::OnFailure, RestartPolicy::Never, RestartPolicy::Always];
             spec.restart_policy = Some(policies[self.rng.index(3)]);
         }
+        self.rank(&mut workload);
         workload
     }
 
@@ -436,7 +440,7 @@ impl World {
         self.some_board(|w, b| {
             let agent = w.boards[b].agent.clone();
             let (id, labels) = (contract::BoardId(w.rng.bytes16()), w.boards[b].labels.clone());
-            w.boards.push(Board::new(agent, id, labels));
+            w.boards.push(Board::new(agent, id, labels, w.plan.tight));
             let twin = w.boards.len() - 1;
             w.trace(|| format!("a{twin} is a twin of a{b}"));
             w.power_on(twin);

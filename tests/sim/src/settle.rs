@@ -116,6 +116,7 @@ impl World {
                 process.core.state().refused
             ));
         }
+        self.drain_has_ended(&view)?;
         self.runs_are_right(b)?;
         let filter = InstanceFilter { agent: Some(board.agent.clone()), ..InstanceFilter::default() };
         core.instances(now, &filter).iter().try_for_each(|view| self.view_is_right(b, view))

@@ -80,7 +80,7 @@ struct BoardFacts {
 }
 
 fn facts_of(record: &AgentRecord) -> BoardFacts {
-    BoardFacts { labels: record.labels.clone(), engines: record.engines.clone() }
+    BoardFacts { labels: record.own_labels(), engines: record.engines.clone() }
 }
 
 /// `last_up` of what is up, `last_down` of what is not.

@@ -50,6 +50,7 @@ pub enum Ev {
     BusUp { life: u64 },
     BrokerStarts,
     Chaos,
+    Tend,
     Act(Act),
 }
 
@@ -91,6 +92,8 @@ pub struct World {
     pub now: Millis,
     pub rng: Rng,
     pub probe_rng: Rng,
+    /// Of what operators do with boards.
+    pub fleet_rng: Rng,
     pub boards: Vec<Board>,
     pub hub: Hub,
     pub broker: Broker,
@@ -119,6 +122,7 @@ impl World {
             now: 0,
             rng: Rng::new(seed),
             probe_rng: Rng::new(seed ^ 0x91_0be5),
+            fleet_rng: Rng::new(seed ^ 0xf1ee7),
             boards: Vec::new(),
             hub: Hub::default(),
             broker: Broker::default(),
@@ -221,6 +225,7 @@ impl World {
             Ev::BusUp { life } => self.bus_up(life),
             Ev::BrokerStarts => self.broker_starts(),
             Ev::Chaos => self.chaos(),
+            Ev::Tend => self.tend_fleet(),
             Ev::Act(act) => self.act(act),
         }
     }
