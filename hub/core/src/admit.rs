@@ -219,11 +219,21 @@ impl Admission<'_> {
                 .warnings
                 .push(format!("{key}: does not run on agents without the feature '{feature}': {names}"));
         }
+        self.spread(key, workload);
         self.architecture(key, workload, template);
         self.platforms(key, template, &alien, count);
         if !unserved.is_empty() {
             let names = named(&unserved);
             self.admitted.warnings.push(format!("{key}: no compile worker serves the engine of: {names}"));
+        }
+    }
+
+    /// Taken, so that one manifest serves `everyAgent` and `replicas`; nothing follows from it.
+    fn spread(&mut self, key: &WorkloadKey, workload: &Workload) {
+        let placement = workload.spec.placement.as_ref();
+        if workload.spec.every_agent && placement.is_some_and(|p| p.spread.is_some()) {
+            let text = "spec.placement.spread changes nothing beside everyAgent, which is on each agent anyway";
+            self.admitted.warnings.push(format!("{key}: {text}"));
         }
     }
 

@@ -18,13 +18,16 @@ pub const RETRY_MAX_MS: Millis = 600_000;
 
 impl Retry {
     pub fn first(base: Millis, now: Now, agent: &AgentId) -> Retry {
-        Retry { attempt: 0, at: 0 }.next(base, now, agent)
+        Retry::within(base, RETRY_MAX_MS, 1, now, agent)
+    }
+
+    pub fn within(base: Millis, max: Millis, attempt: u32, now: Now, agent: &AgentId) -> Retry {
+        Retry { attempt, at: now.boot_ms + backoff_ms(base, max, attempt, agent.as_str()) }
     }
 
     #[must_use]
     pub fn next(self, base: Millis, now: Now, agent: &AgentId) -> Retry {
-        let attempt = self.attempt.saturating_add(1);
-        Retry { attempt, at: now.boot_ms + backoff_ms(base, RETRY_MAX_MS, attempt, agent.as_str()) }
+        Retry::within(base, RETRY_MAX_MS, self.attempt.saturating_add(1), now, agent)
     }
 }
 

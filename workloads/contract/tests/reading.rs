@@ -363,7 +363,7 @@ fn rules_that_need_no_fleet() {
     let affinity = |inner: &str| format!("  placement: {{affinity: {{{inner}}}}}\n");
     refused("  priority: 1001\n", "spec.priority", "-1000 to 1000");
     refused("  placement: {arch: sparc}\n", "spec.placement.arch", "amd64, arm, arm64");
-    refused("  placement: {spread: site}\n", "spec.placement.spread", "beside everyAgent");
+    refused("  placement: {spread: 'a b'}\n", "spec.placement.spread", "a b");
     refused(
         &selector("matchLabels: {a: b}, matchExpressions: [{key: a, operator: NotIn, values: [b]}]"),
         "spec.placement.selector",

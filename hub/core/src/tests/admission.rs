@@ -44,6 +44,20 @@ fn all_or_nothing_and_every_mistake_at_once() {
 }
 
 #[test]
+fn spread_beside_every_agent_is_taken_and_said_to_change_nothing() {
+    let mut bed = Bed::new();
+    bed.push("app:1");
+    Board::new("a").connect(&mut bed);
+    let mut workload = every("w", "app:1");
+    workload.spec.placement =
+        Some(contract::spec::Placement { spread: Some("site".into()), ..Default::default() });
+    let (changes, warnings) = applied(bed.apply(vec![workload]));
+    assert_eq!(changes, [("ns/w".to_string(), ChangeKind::Created)]);
+    let text = "ns/w: spec.placement.spread changes nothing beside everyAgent, which is on each agent anyway";
+    assert_eq!(warnings, [text]);
+}
+
+#[test]
 fn a_tag_is_resolved_once_and_shown() {
     let mut bed = Bed::new();
     let digest = bed.push("app:1");

@@ -1,5 +1,5 @@
 //! Which placements make no sense whatever the fleet looks like: illegal labels, terms that no agent
-//! could meet, and words without a meaning beside `everyAgent`.
+//! could meet, and preferences beside `everyAgent`. (`spread` is met by it; the hub only says so.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,12 +29,6 @@ pub(super) fn check(spec: &WorkloadSpec, found: &mut Findings) {
     }
     if let Some(label) = &placement.spread {
         key(label, "spec.placement.spread", found);
-        if spec.every_agent {
-            found.add(
-                "spec.placement.spread",
-                "has no meaning beside everyAgent: remove it, or give replicas",
-            );
-        }
     }
     if let Some(arch) = placement.arch.as_deref().filter(|arch| !is_architecture(arch)) {
         let known = ARCHITECTURES.join(", ");
