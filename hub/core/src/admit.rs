@@ -232,7 +232,8 @@ impl Admission<'_> {
     fn spread(&mut self, key: &WorkloadKey, workload: &Workload) {
         let placement = workload.spec.placement.as_ref();
         if workload.spec.every_agent && placement.is_some_and(|p| p.spread.is_some()) {
-            let text = "spec.placement.spread changes nothing beside everyAgent, which is on each agent anyway";
+            let text =
+                "spec.placement.spread changes nothing beside everyAgent, which is on each agent anyway";
             self.admitted.warnings.push(format!("{key}: {text}"));
         }
     }
