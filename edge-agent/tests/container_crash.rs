@@ -269,7 +269,8 @@ async fn the_containers_first_process_killed_as_soon_as_it_is_there() {
         let spec = board.settings().places.run(&id, run);
         let pause = Duration::from_micros(300 * (number - 1));
         let killer = std::thread::spawn(move || {
-            for _ in 0..20_000 {
+            let begin = std::time::Instant::now();
+            while begin.elapsed() < PATIENCE {
                 let inside = spec.read_spec().ok().flatten().map(|s| s.cgroup.payload()).unwrap_or_default();
                 if let Some(first) = inside.first() {
                     std::thread::sleep(pause);
@@ -298,7 +299,8 @@ async fn a_process_that_hangs_in_the_kernel_is_named_and_cleared_later() {
     settings.kill_deadline = Duration::from_millis(600);
     let (agent, mut exits) = Runtime::open(settings).unwrap();
     let id = instance("doomed");
-    let mut job = container(&id, "sleep 1; exec touch /data/hangs");
+    let line = "trap 'exec touch /data/hangs' USR1; while :; do sleep 0.05; done";
+    let mut job = container(&id, line);
     let from = MountSource::Volume { name: "data".parse().unwrap(), size_bytes: 8 << 20 };
     job.run.mounts = vec![RunMount { from, path: "/data".into(), read_only: false }];
     agent.start(&id, run_id(1), &job, image(&board)).await.unwrap();
@@ -307,6 +309,8 @@ async fn a_process_that_hangs_in_the_kernel_is_named_and_cleared_later() {
     assert!(fsfreeze("-f"), "fsfreeze (util-linux) is missing");
     let first = payload(&board, &id)[0];
     until("it hangs", || {
+        // Until it can hear that.
+        let _ = kill_process(Pid::from_raw(first as i32).unwrap(), Signal::USR1);
         let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" D"))
     });

@@ -106,17 +106,20 @@ async fn a_spinning_guest_gets_its_share_and_no_more() {
     let mut spin = assignment(&instance("spin"), &["spin"]);
     spin.run.limits.cpu_millis = 200;
     let (agent, _exits) = board.agent();
+    // Before the process: a machine that pauses makes the share smaller.
+    let begin = Instant::now();
     let started = agent.start(&instance("spin"), run_id(1), &spin, &guest("misbehave")).await.unwrap();
     let cpu_ms = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", started.pid)).unwrap();
         let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
         (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10
     };
-    let begin = Instant::now();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let share = cpu_ms() as f64 / begin.elapsed().as_millis() as f64;
-    // Above: a fifth and one period. Below: it did spin (other tests may share the cores).
-    assert!(share < 0.27 && share > 0.02, "{share}");
+    until("it spins (other tests may share the cores)", || cpu_ms() >= 200);
+    let used = cpu_ms() as f64;
+    let share = used / begin.elapsed().as_millis() as f64;
+    // A fifth and one period.
+    assert!(share < 0.27, "{share}");
     agent.remove(&instance("spin"), run_id(1)).await.unwrap();
     board.assert_nothing_left();
 }
@@ -153,8 +156,8 @@ async fn a_stop_ends_a_busy_guest_at_once_and_says_by_what() {
         let (id, run) = (instance("busy"), run_id(number as u64 + 1));
         agent.start(&id, run, &assignment(&id, &[what]), &guest("misbehave")).await.unwrap();
         let begin = Instant::now();
-        agent.stop(&id, run, signal, Duration::from_secs(20)).await.unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(10));
+        agent.stop(&id, run, signal, Duration::from_secs(600)).await.unwrap();
+        assert!(begin.elapsed() < PATIENCE * 2, "the grace was waited out");
         // Already in the channel when stop returns.
         assert_eq!(exits.try_recv().unwrap().exit, Exit::Signal { signal: expected });
         agent.remove(&id, run).await.unwrap();

@@ -78,7 +78,7 @@ fn what_is_applied_is_compiled_signed_published_and_seen_running() {
 #[test]
 fn a_module_that_is_too_much_for_the_compiler_fails_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { memory_bytes: 1 << 30, cpu_secs: 1, wall: Duration::from_secs(30) };
+    let limits = Limits { memory_bytes: 1 << 30, cpu_secs: 1, wall: Duration::from_secs(600) };
     let hub = TestHub::start_with(dir.path(), limits);
     let client = &hub.client;
     let agent = board(&hub, Logs::Hang);

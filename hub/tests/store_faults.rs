@@ -27,7 +27,7 @@ fn a_full_disk_refuses_changes_keeps_order_and_is_over_when_there_is_room() {
     let hub = start(dir.path(), &disk);
     let client = hub.client.clone();
     client.push("guard:1", MODULE);
-    disk.fail_next(KvError::Full { dir: "d".into(), needed: 4096, free: 0 });
+    disk.fill(true);
     let began = Instant::now();
     let first = std::thread::spawn({
         let client = client.clone();
@@ -44,6 +44,7 @@ fn a_full_disk_refuses_changes_keeps_order_and_is_over_when_there_is_room() {
     client.post("/v1/apply", scaled(2)).error(507, "unavailable");
     client.post("/v1/apply?dryRun=true", scaled(2)).ok();
     client.get("/v1/status").ok();
+    disk.fill(false);
     first.join().unwrap();
     assert!(began.elapsed() >= Duration::from_secs(5), "it was tried again too soon");
     client.post("/v1/apply", scaled(3)).ok();

@@ -24,7 +24,7 @@ const TIMED_OUT: i32 = 124;
 
 /// None: it could not even be asked, which says nothing about the container.
 pub async fn run(exe: &Path, dir: &Path, command: &[String], limit: Duration) -> Option<Result<(), String>> {
-    let (mut asked, output) = match Asked::spawn(exe, dir, command, limit) {
+    let (mut asked, mut output) = match Asked::spawn(exe, dir, command, limit) {
         Ok(spawned) => spawned,
         Err(why) => {
             eprintln!("edge-agent: a probe's command cannot be started: {why}");
@@ -34,7 +34,7 @@ pub async fn run(exe: &Path, dir: &Path, command: &[String], limit: Duration) ->
     let mut said = Vec::new();
     let ended = {
         let ended = async { asked.handle.ended().await };
-        let listens = listen(output, &mut said);
+        let listens = listen(&mut output, &mut said);
         let both = async {
             tokio::pin!(ended, listens);
             tokio::select! {
@@ -49,6 +49,7 @@ pub async fn run(exe: &Path, dir: &Path, command: &[String], limit: Duration) ->
     if ended.is_err() {
         return Some(Err(silence(limit)));
     }
+    last_words(&output, &mut said);
     let text = String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ");
     let after = if text.is_empty() { String::new() } else { format!(": {text}") };
     Some(match asked.ending() {
@@ -61,17 +62,30 @@ pub async fn run(exe: &Path, dir: &Path, command: &[String], limit: Duration) ->
 }
 
 /// What more is said is read and thrown away, so that nobody waits to say it.
-async fn listen(mut output: Receiver, said: &mut Vec<u8>) {
+async fn listen(output: &mut Receiver, said: &mut Vec<u8>) {
     let mut buffer = [0; 1024];
     loop {
         match output.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
-            Ok(n) => {
-                let room = OUTPUT_BYTES_MAX - said.len();
-                said.extend_from_slice(&buffer[..n.min(room)]);
-            }
+            Ok(n) => keep(said, &buffer[..n]),
         }
     }
+}
+
+/// What lay there when its end was seen: both may be told in one moment.
+fn last_words(output: &Receiver, said: &mut Vec<u8>) {
+    let mut buffer = [0; 1024];
+    while said.len() < OUTPUT_BYTES_MAX {
+        match output.try_read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(n) => keep(said, &buffer[..n]),
+        }
+    }
+}
+
+fn keep(said: &mut Vec<u8>, words: &[u8]) {
+    let room = OUTPUT_BYTES_MAX - said.len();
+    said.extend_from_slice(&words[..words.len().min(room)]);
 }
 
 /// Killed when nobody waits for it any more; what it began goes with it.

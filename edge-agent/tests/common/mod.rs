@@ -129,7 +129,7 @@ impl Board {
     pub fn assert_nothing_left(&self) {
         let begin = Instant::now();
         // A killed process that has another parent stays a zombie for a moment.
-        while !self.remains().is_empty() && begin.elapsed() < Duration::from_secs(5) {
+        while !self.remains().is_empty() && begin.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
         assert_eq!(self.remains(), Vec::<String>::new());
@@ -164,7 +164,7 @@ impl Drop for Board {
         let cgroups = self.settings().cgroups;
         for name in cgroups.leaves().unwrap_or_default() {
             let begin = Instant::now();
-            while cgroups.leaf(&name).remove().is_err() && begin.elapsed() < Duration::from_secs(5) {
+            while cgroups.leaf(&name).remove().is_err() && begin.elapsed() < PATIENCE {
                 std::thread::yield_now();
             }
         }

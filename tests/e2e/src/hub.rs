@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,10 +27,10 @@ pub struct Hub {
 impl Hub {
     pub fn start(data: PathBuf, args: &[&str]) -> Hub {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        // Port 0: the hub takes free ones and says which; a restart keeps them.
-        let process = spawn(&data, 0, 0, &args, None);
+        let (http, mqtt) = (free_port(), free_port());
+        let process = spawn(&data, http, mqtt, &args, None);
         let client = client(None);
-        let mut hub = Hub { process, data, http: 0, mqtt: 0, plain_mqtt: 0, args, client };
+        let mut hub = Hub { process, data, http, mqtt, plain_mqtt: mqtt, args, client };
         hub.ready();
         if hub.is_tls() {
             hub.client = client_of(&hub.data);
@@ -220,6 +221,11 @@ fn spawn(data: &Path, http: u16, mqtt: u16, args: &[String], failpoint: Option<&
     Process::spawn(command, &data.with_extension("log"))
 }
 
+/// One that nobody listens on, and that the kernel gives to nobody who calls out: whoever was killed finds it free.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let nth = |n: u32| (10_000 + first.wrapping_add(n) % 20_000) as u16;
+    let mut ports = (0..20_000).map(|_| nth(ASKED.fetch_add(1, Ordering::Relaxed)));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

@@ -70,13 +70,13 @@ fn loops(below: &Path) -> Vec<String> {
 
 #[track_caller]
 pub fn assert_nothing(dir: &Path, cgroup: &str) {
-    crate::eventually(std::time::Duration::from_secs(5), || processes(dir).is_empty());
+    crate::eventually(crate::wait::LONGEST, || processes(dir).is_empty());
     let running = processes(dir);
     assert!(running.is_empty(), "processes are left: {running:?}");
     let mounted = mounts(dir);
     assert!(mounted.is_empty(), "mounts are left: {mounted:?}");
     // The kernel lets go of one a moment after the unmount.
-    crate::eventually(std::time::Duration::from_secs(5), || loops(dir).is_empty());
+    crate::eventually(crate::wait::LONGEST, || loops(dir).is_empty());
     assert!(loops(dir).is_empty(), "loop devices are left: {:?}", loops(dir));
     let is_leaf = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().contains('.'));
     let groups: Vec<_> = cgroups(cgroup).into_iter().filter(is_leaf).collect();

@@ -43,9 +43,8 @@ impl Process {
     pub fn terminate(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         signal(child.id(), libc::SIGTERM);
-        let ended = crate::eventually(std::time::Duration::from_secs(20), || {
-            child.try_wait().expect("a child of ours").is_some()
-        });
+        let ended =
+            crate::eventually(crate::wait::LONGEST, || child.try_wait().expect("a child of ours").is_some());
         if !ended {
             let _ = child.kill();
             let _ = child.wait();

@@ -89,7 +89,7 @@ fn f11_a_will_that_comes_late_never_beats_the_session_that_followed() {
     late.args(["--will-payload", &said, "-D", "will", "will-delay-interval", "1"]);
     late.args(["-D", "will", "content-type", "application/json"]);
     let mut late = late.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mosquitto_sub");
-    std::thread::sleep(Duration::from_millis(500));
+    until("it is let in", || broker.process.text().contains(" as late "));
     late.kill().unwrap();
     late.wait().unwrap();
     until("the broker has published the late will", || broker.retained(PRESENCE) == will);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Cable, Fleet, eventually, kill9, until};
+use e2e::{Cable, Fleet, Value, eventually, kill9, until};
 
 const QUIET: &str = "  args: [--every, \"60000\"]";
 
@@ -91,7 +91,7 @@ fn f02_a_refused_agent_asks_seldom() {
     fleet.boards[0].revive();
     let session = |fleet: &Fleet| fleet.boards[0].status().unwrap_or_default()["agent"]["session"].clone();
     until("it is told why", || session(&fleet)["reason"].to_string().contains("refused us"));
-    let again = eventually(Duration::from_secs(8), || cable.dialled() - dialled > 1);
+    let again = eventually(Duration::from_secs(5), || cable.dialled() - dialled > 1);
     assert!(!again, "it asked again within seconds: {}", session(&fleet));
     assert!(cable.bytes() - bytes < 2048, "{} bytes", cable.bytes() - bytes);
     fleet.boards[0].kill();
@@ -110,24 +110,31 @@ fn f12_a_cable_that_goes_silent_shows_unknown_after_two_and_a_half_heartbeats() 
     fleet.online(0);
     fleet.run("work", "hello", QUIET);
     let before = fleet.boards[0].pids();
-    assert!(!eventually(BEAT * 3, || fleet.instance("work", 0)["fresh"] != true), "heartbeats keep it fresh");
+    // Judged by the age that the hub itself shows: on a machine that stalls a heartbeat may come late.
+    let unknown_from_ms = BEAT.as_millis() as u64 * 5 / 2;
+    let (mut age, mut beats) = (0, 0);
+    until("three heartbeats keep it fresh", || {
+        let now = fleet.instance("work", 0);
+        let before = std::mem::replace(&mut age, now["reportAgeMs"].as_u64().unwrap_or_default());
+        assert!(now["fresh"] == true || age >= unknown_from_ms, "{now:#}");
+        beats += u32::from(now["fresh"] == true && age < before);
+        beats == 3
+    });
 
     cable.silence(true);
     let cut = Instant::now();
+    let mut view = Value::Null;
     until("its work is unknown", || {
-        let now = fleet.instance("work", 0);
-        now["fresh"] == false && now["state"].as_str().is_some_and(|s| s.starts_with("unknown"))
+        view = fleet.instance("work", 0);
+        view["fresh"] == false && view["state"].as_str().is_some_and(|s| s.starts_with("unknown"))
     });
-    let took = cut.elapsed();
     println!(
         "silent cable: unknown after {} ms with heartbeats of {} ms",
-        took.as_millis(),
+        cut.elapsed().as_millis(),
         BEAT.as_millis()
     );
-    // The last heartbeat came up to one before the cut.
-    assert!(took > BEAT && took < BEAT * 5 / 2 + Duration::from_secs(1), "{took:?}");
+    assert!(view["reportAgeMs"].as_u64() >= Some(unknown_from_ms), "{view:#}");
     assert_eq!(fleet.hub.get("/v1/agents/board-0")["state"], "unknown");
-    assert!(fleet.instance("work", 0)["reportAgeMs"].as_u64() >= Some(BEAT.as_millis() as u64 * 2));
     assert_eq!(fleet.boards[0].pids(), before);
 
     cable.silence(false);

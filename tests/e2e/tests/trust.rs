@@ -227,9 +227,14 @@ fn two_boards_with_one_key_are_shown_and_neither_flaps() {
     until("the duplicate is shown", || {
         fleet.hub.find("/v1/agents/board-0").is_some_and(|a| a["state"] == "duplicate")
     });
-    let session = |n: usize| fleet.boards[n].status().map(|s| s["agent"]["session"]["epoch"].clone());
-    let sessions = [session(0), session(clone)];
-    assert!(!eventually(Duration::from_secs(5), || [session(0), session(clone)] != sessions), "they flap");
+    let epoch = |n: usize| Some(fleet.boards[n].status()?["agent"]["session"]["epoch"].clone());
+    let known = |n: usize| epoch(n).filter(|epoch| !epoch.is_null());
+    until("both are connected", || known(0).is_some() && known(clone).is_some());
+    let sessions = [known(0), known(clone)];
+    // One that does not answer in time says nothing.
+    let flap =
+        || [0, clone].into_iter().zip(&sessions).any(|(n, had)| epoch(n).is_some() && epoch(n) != *had);
+    assert!(!eventually(Duration::from_secs(5), flap), "they flap");
     assert_eq!(fleet.boards[0].pid("work"), first);
     fleet.boards[clone].kill();
     until("it is one again", || fleet.hub.find("/v1/agents/board-0").is_some_and(|a| a["state"] == "online"));

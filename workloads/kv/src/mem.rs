@@ -16,6 +16,7 @@ pub struct MemDisk(Arc<Mutex<Disk>>);
 #[derive(Debug, Default)]
 struct Disk {
     data: BTreeMap<Vec<u8>, Vec<u8>>,
+    full: bool,
     fail_next: Option<KvError>,
     crash_next: Option<Crash>,
     in_use: bool,
@@ -50,6 +51,11 @@ impl MemDisk {
     /// other error also kills the handle, as a real fault does.
     pub fn fail_next(&self, error: KvError) {
         self.lock().fail_next = Some(error);
+    }
+
+    /// Whether each commit that would write is refused for want of room.
+    pub fn fill(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// The process dies in the next commit that would write.
@@ -154,6 +160,9 @@ impl Engine for MemKv {
         self.alive()?;
         let (fail, crash) = {
             let mut disk = self.disk.lock();
+            if disk.full {
+                return Err(KvError::Full { dir: place(), needed: 1, free: 0 });
+            }
             (disk.fail_next.take(), disk.crash_next.take())
         };
         if let Some(error) = fail {

@@ -69,7 +69,7 @@ fn an_idle_store_neither_wakes_nor_writes() {
     assert!(woken <= 7, "{woken} wakeups in {seconds} s of idleness by {threads:?}");
     let started = Instant::now();
     commit(&thread, "after".into(), vec![1]);
-    assert!(started.elapsed() < Duration::from_secs(10), "late timers do not delay the work");
+    assert!(started.elapsed() < Duration::from_secs(60), "late timers do not delay the work");
 }
 
 /// The last jobs of sled's pool end after the commit that started them.

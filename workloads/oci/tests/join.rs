@@ -73,7 +73,7 @@ impl Running<'_> {
     fn falls_to(&self, processes: usize) {
         let start = Instant::now();
         while (self.processes(), self.groups()) != (processes, 0) {
-            assert!(start.elapsed() < Duration::from_secs(5), "{} in {}", self.processes(), self.groups());
+            assert!(start.elapsed() < Duration::from_secs(60), "{} in {}", self.processes(), self.groups());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -251,7 +251,7 @@ fn a_timeout_takes_all_that_was_started() {
         }
         running.falls_to(before);
     }
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() < Duration::from_secs(300), "the sleeps were waited for");
 }
 
 #[test]

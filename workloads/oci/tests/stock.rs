@@ -17,7 +17,7 @@ use skerry_oci::run::{Mount, MountSource, Settings};
 use stock::Server;
 
 /// What a manifest gets that says nothing about stopping.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn ends_well(server: Server<'_>) {

@@ -51,9 +51,10 @@ fn cost_of_a_step_with_500_assignments() {
     for _ in 0..steps {
         board.event(Event::Wake);
     }
-    let each = started.elapsed() / steps;
-    println!("one step with nothing to do: {each:?}");
-    assert!(each < Duration::from_millis(20), "{each:?}");
+    let all = started.elapsed();
+    println!("one step with nothing to do: {:?}", all / steps);
+    // Far from what it takes, on any machine: only a step that has got out of hand takes that long.
+    assert!(all < Duration::from_secs(60), "{all:?}");
     let started = Instant::now();
     let status = board.core.status(board.clock());
     println!(

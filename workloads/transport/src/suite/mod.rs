@@ -21,7 +21,7 @@ pub use proxy::Proxy;
 pub use rig::{Rig, agent, bytes, fair_limits};
 
 /// No promise takes longer, on a machine busy with everything else.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wait for `what`, and say so when it does not come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
