@@ -184,12 +184,27 @@ impl Emulated {
         self.sh(&format!("cat {}/default.{workload}.0.*/{file}", self.cgroups))
     }
 
-    /// Seconds since the board's start at which a process was started.
+    /// Of each of these the first process, once all of them run.
     #[track_caller]
-    pub fn started(&self, pid: u32) -> f64 {
-        let stat = self.sh(&format!("cat /proc/{pid}/stat"));
-        let ticks = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok());
-        ticks.map(|ticks: f64| ticks / 100.0).expect("a start time")
+    pub fn first_pids<const N: usize>(&self, workloads: [&str; N]) -> [u32; N] {
+        let mut found = BTreeMap::new();
+        self.until(&format!("{workloads:?} run"), |board| {
+            found = board.pids();
+            workloads.iter().all(|name| found.contains_key(*name))
+        });
+        workloads.map(|name| found[name][0])
+    }
+
+    /// Seconds by the board's own clock, from its start, at which each of these processes was started.
+    #[track_caller]
+    pub fn started<const N: usize>(&self, pids: [u32; N]) -> [f64; N] {
+        let stats = self.sh(&format!("cat {}", pids.map(|pid| format!("/proc/{pid}/stat")).join(" ")));
+        let mut ticks =
+            stats.lines().map(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok());
+        pids.map(|pid| match ticks.next() {
+            Some(Some::<f64>(ticks)) => ticks / 100.0,
+            _ => panic!("{pid} has no start time: {stats}"),
+        })
     }
 
     #[track_caller]

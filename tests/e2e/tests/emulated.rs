@@ -1,6 +1,8 @@
 //! What only another machine can show: cgroup v2, a plug that is pulled, systemd as PID 1. Ignored unless asked
 //! for (`--ignored`): it needs qemu, which `cross/board/build` installs.
 
+use std::time::{Duration, Instant};
+
 use e2e::{Emulated, Hub, Init, Value, busybox};
 
 const QUIET: &str = "  args: [--every, \"60000\"]\n  resources: {memory: 32Mi, cpu: 200m, pids: 8}";
@@ -122,32 +124,40 @@ fn f05_after_a_power_cut_the_last_known_good_runs_without_hub() {
     board.online(&hub);
     let mut random = seed;
     for round in 1..=rounds {
+        let begun = Instant::now();
         // A new revision of each; when it has become the good one, the hub is told so, and must not be told too early.
         let acknowledged = apply(&hub, &round.to_string());
         WORKS.iter().for_each(|(name, ..)| board.steady(&hub, name));
         // Others are on their way when the plug is pulled, some 0 to 1023 ms later.
         let newest = apply(&hub, &format!("{round}, next"));
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(std::time::Duration::from_millis(random >> 54));
+        std::thread::sleep(Duration::from_millis(random >> 54));
         board.cut_power();
         hub.kill();
+        let cut = begun.elapsed();
 
         let booted = board.power_on();
-        let took = WORKS.map(|(name, ..)| board.started(board.pid(name)) - board.started(board.agent_pid()));
+        let [work, container] = board.first_pids(WORKS.map(|(name, ..)| name));
+        let [agent, work, container] = board.started([board.agent_pid(), work, container]);
         let status = board.status().expect("the agent answers");
         let text = status.to_string();
         for (old, new) in acknowledged.iter().zip(&newest) {
             assert!(text.contains(old) || text.contains(new), "{old} was acknowledged: {status:#}");
         }
         assert_ne!(status["agent"]["session"]["name"], "connected");
-        println!(
-            "cut {round}: up after {:.1} s, work {:.2} s after its agent, container {:.2} s",
-            booted.as_secs_f64(),
-            took[0],
-            took[1]
-        );
+        let (looked, back) = (begun.elapsed() - cut - booted, Instant::now());
         hub.revive();
         board.online(&hub);
+        println!(
+            "cut {round}: by the board's clock the agent started at {agent:.2} s, its module {:.2} s later, its \
+             container {:.2} s; here {:.1} s of work, {:.1} of boot, {:.1} of looking, {:.1} until the hub heard it",
+            work - agent,
+            container - agent,
+            cut.as_secs_f64(),
+            booted.as_secs_f64(),
+            looked.as_secs_f64(),
+            back.elapsed().as_secs_f64()
+        );
     }
     WORKS.iter().for_each(|(name, ..)| board.steady(&hub, name));
     the_limits_are_set(&board);
@@ -213,10 +223,9 @@ fn the_package_its_units_and_the_watchdog_touch_no_work() {
     board.sh("sync");
     board.cut_power();
     board.power_on();
-    let pid = board.pid("work");
-    println!("work {:.2} s after its agent", board.started(pid) - board.started(board.agent_pid()));
-    board.pid("other");
-    board.pid("box");
+    let [work, container, _] = board.first_pids(["work", "box", "other"]);
+    let [agent, work, container] = board.started([board.agent_pid(), work, container]);
+    println!("work {:.2} s after its agent, container {:.2} s", work - agent, container - agent);
     removal(&board);
 }
 
