@@ -17,6 +17,7 @@ use ed25519_dalek::VerifyingKey;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::artifacts::{ArtifactError, Artifacts};
 use super::devices::Devices;
@@ -39,8 +40,9 @@ use crate::volumes;
 const FETCH_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// How long the farewell to the broker may hold up a stop.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// When what only a start needs has been done, the first session included where there is a hub.
-const STARTED: Duration = Duration::from_secs(1);
+/// After this long without an end of anything, memory that was needed for it is given back: after the agent's own
+/// start, the first session included where there is a hub, and after each start, stop or fetch of work.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Left when the store is broken: a supervisor starts us anew, the shims live on.
 pub const EXIT_STORE: i32 = 70;
 
@@ -87,7 +89,7 @@ impl Driver {
         self.step(first);
         self.forget_logs();
         self.supervisor.ready();
-        let mut started = std::pin::pin!(tokio::time::sleep(STARTED));
+        let mut settled = std::pin::pin!(tokio::time::sleep(SETTLED));
         loop {
             let wake =
                 self.core.next_wake().map(|at| Duration::from_millis(at.saturating_sub(now().boot_ms)));
@@ -98,6 +100,9 @@ impl Driver {
                     while let Ok(exited) = inputs.exits.try_recv() {
                         self.on_exited(exited);
                     }
+                    if matches!(event, Event::Finished { .. }) {
+                        settled.as_mut().reset(Instant::now() + SETTLED);
+                    }
                     self.step(event);
                 }
                 Some(exited) = inputs.exits.recv() => self.on_exited(exited),
@@ -107,7 +112,7 @@ impl Driver {
                 Some(reply) = inputs.replies.recv(), if self.link.has_room() => self.link.reply(reply),
                 visitor = inputs.socket.accept() => local::answer(visitor, &self.status()),
                 () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
-                () = &mut started, if !started.is_elapsed() => super::frugal::give_back(),
+                () = &mut settled, if !settled.is_elapsed() => super::frugal::give_back(),
                 () = self.supervisor.beat() => {}
                 () = gone(self.trust.as_deref()) => return self.wipe().await,
                 _ = inputs.stop.recv() => break,
@@ -201,7 +206,6 @@ impl Driver {
                         Some(_) => fetch::fetch(&store, &key, &artifact, &base_url).await,
                         None => fetch_image::fetch(&images, &artifact, &base_url).await,
                     };
-                    super::frugal::give_back();
                     match fetched {
                         Ok(()) => Outcome::Done,
                         Err(why) if why.is_refusal() => Outcome::Refused(limits::clip(&why.to_string())),

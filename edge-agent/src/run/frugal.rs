@@ -1,7 +1,7 @@
-//! What memory was needed to start only, and how is it given back?
+//! What memory was needed for a moment only, and how is it given back?
 //!
-//! A start touches code that nothing needs later (command line, recovery of the store, reading every
-//! record), and the kernel maps 64 KiB around each touched page. The pages are the page cache's before and
+//! A start, the agent's own or that of work, touches code that nothing needs until the next (command line,
+//! recovery of the store, unpacking, mounts), and the kernel maps 64 KiB around each touched page. The pages are the page cache's before and
 //! after: what this makes smaller is what the agent itself holds and is charged with (RSS, PSS), and what
 //! the kernel must unmap before it can use those pages for something else. What is used again comes back
 //! with a minor fault.
@@ -17,7 +17,7 @@ pub fn one_heap() {
     };
 }
 
-/// Once the agent has started.
+/// Once something has been done, and nothing else is on its way.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: gives free pages of the heap to the kernel; nothing that is in use moves.
