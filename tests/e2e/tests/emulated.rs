@@ -7,8 +7,9 @@ use e2e::{Emulated, Hub, Init, Value, busybox};
 
 const QUIET: &str = "  args: [--every, \"60000\"]\n  resources: {memory: 32Mi, cpu: 200m, pids: 8}";
 
-/// A container; its first process ends when it is asked to.
+/// A container; its first process ends when it is asked to. Asked before it can hear, it has its grace.
 const BOX: &str = r#"  args: ["trap 'exit 0' TERM; sleep 100000 & wait"]
+  stop: {grace: 1s}
   resources: {memory: 32Mi, cpu: 200m, pids: 8, storage: 8Mi}"#;
 
 struct Bench {
@@ -178,7 +179,7 @@ fn apply(hub: &Hub, round: &str) -> [String; 2] {
 
 /// Workload → process, before and after something that must not touch work; another agent, where one is due.
 fn unharmed(board: &Emulated, hub: &Hub, how: &str, other_agent: bool, act: impl FnOnce()) {
-    let (agent, before) = (board.agent_pid(), board.pids());
+    let (agent, before, begun) = (board.agent_pid(), board.pids(), Instant::now());
     act();
     if other_agent {
         board.until(&format!("{how}: another agent answers"), |b| {
@@ -189,17 +190,20 @@ fn unharmed(board: &Emulated, hub: &Hub, how: &str, other_agent: bool, act: impl
     board.steady(hub, "work");
     board.steady(hub, "box");
     assert_eq!(board.pids(), before, "{how}");
+    println!("{how}: {:.1} s", begun.elapsed().as_secs_f64());
 }
 
 #[test]
 #[ignore = "needs qemu"]
 fn the_package_its_units_and_the_watchdog_touch_no_work() {
     let Bench { mut board, hub, _dir } = bench(Init::Systemd);
+    let begun = Instant::now();
     installed(&board);
     board.online(&hub);
     board.run(&hub, "work", "hello", QUIET);
     board.run(&hub, "other", "hello", QUIET);
     board.run(&hub, "box", "box", BOX);
+    println!("installed, and three instances run: {:.1} s", begun.elapsed().as_secs_f64());
     the_limits_are_set(&board);
     assert_eq!(board.pids().len(), 3);
     board.until("a line for people", |b| {
@@ -217,7 +221,7 @@ fn the_package_its_units_and_the_watchdog_touch_no_work() {
     the_watchdog(&board, &hub);
     upgrades(&board, &hub);
 
-    let before = board.pids();
+    let (before, begun) = (board.pids(), Instant::now());
     board.sh("systemctl stop edge-agent");
     assert_eq!(board.pids(), before, "stopping the agent stops no work");
     board.sh("sync");
@@ -226,6 +230,7 @@ fn the_package_its_units_and_the_watchdog_touch_no_work() {
     let [work, container, _] = board.first_pids(["work", "box", "other"]);
     let [agent, work, container] = board.started([board.agent_pid(), work, container]);
     println!("work {:.2} s after its agent, container {:.2} s", work - agent, container - agent);
+    println!("stopped, cut, and back: {:.1} s", begun.elapsed().as_secs_f64());
     removal(&board);
 }
 
@@ -250,6 +255,7 @@ fn the_watchdog(board: &Emulated, hub: &Hub) {
 
     // The loop itself is stuck, and nothing else in the process: it opens a pipe that nobody reads.
     let note = "/run/skerry/agent/restarts/default.other.0.tmp";
+    let begun = Instant::now();
     let (agent, work, other) = (board.agent_pid(), board.pid("work"), board.pid("other"));
     board.sh(&format!("mkfifo {note} && kill -9 {other}"));
     board.until("an agent that is stuck is ended", |b| b.try_agent_pid() != Some(agent));
@@ -257,6 +263,7 @@ fn the_watchdog(board: &Emulated, hub: &Hub) {
     board.until("another agent answers", |b| b.status().is_some());
     board.steady(hub, "other");
     assert_eq!(board.pid("work"), work);
+    println!("an agent that is stuck: {:.1} s", begun.elapsed().as_secs_f64());
     board.sh(&format!("rm -r {drop_in} && systemctl daemon-reload"));
     unharmed(board, hub, "restart", true, || drop(board.sh("systemctl restart edge-agent")));
 }
@@ -275,6 +282,7 @@ fn upgrades(board: &Emulated, hub: &Hub) {
 
 /// Removed, nothing runs and all that the board knows is kept; installed again, work goes on; purged, it is gone.
 fn removal(board: &Emulated) {
+    let begun = Instant::now();
     board.sh("/usr/bin/dpkg -r edge-agent");
     board.until("all work has ended", |board| board.pids().is_empty());
     assert_eq!(board.try_sh("grep skerry /proc/mounts").1, "");
@@ -286,4 +294,5 @@ fn removal(board: &Emulated) {
     board.until("all work has ended", |board| board.pids().is_empty());
     board.sh("! test -e /var/lib/skerry && ! test -e /etc/skerry/agent.env");
     assert_eq!(board.try_sh("systemctl list-unit-files | grep -E 'edge-agent|skerry'").1, "");
+    println!("removed, installed, purged: {:.1} s", begun.elapsed().as_secs_f64());
 }
