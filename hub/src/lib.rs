@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod artifact;
+pub mod audit;
 pub mod cli;
 pub mod compile;
 pub mod data;

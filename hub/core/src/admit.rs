@@ -8,7 +8,7 @@ use contract::platform::Platform;
 use contract::spec::Workload;
 use contract::{AgentId, RevisionId, Version, WorkloadKey, rules};
 
-use crate::api::{AppliedChange, Apply, ChangeKind, Refusal};
+use crate::api::{AppliedChange, Apply, ChangeKind, Prune, Refusal};
 use crate::artifact::ARTIFACTS_MAX;
 use crate::charge::Charge;
 use crate::image::ImageRecord;
@@ -93,8 +93,8 @@ impl Admission<'_> {
         for workload in &apply.workloads {
             self.workload(workload);
         }
-        if let Some(labels) = &apply.prune {
-            self.prune(labels, &seen);
+        if let Some(prune) = &apply.prune {
+            self.prune(prune, &seen);
         }
         let added = self.admitted.changes.iter().filter(|c| c.change == ChangeKind::Created).count();
         if self.world.works.len() + added > WORKLOADS_MAX {
@@ -287,14 +287,17 @@ impl Admission<'_> {
         }
     }
 
-    fn prune(&mut self, labels: &BTreeMap<String, String>, kept: &BTreeSet<WorkloadKey>) {
+    fn prune(&mut self, Prune { labels, within }: &Prune, kept: &BTreeSet<WorkloadKey>) {
         if labels.is_empty() {
             let reason = "names no label, and would delete everything else: give key=value".to_string();
             return self.errors.push(Refusal { workload: None, field: "prune".into(), reason });
         }
         for (key, work) in &self.world.works {
             let own = &work.record.manifest.metadata.labels;
-            if !kept.contains(key) && labels.iter().all(|(k, v)| own.get(k) == Some(v)) {
+            if !kept.contains(key)
+                && within.has(&key.namespace)
+                && labels.iter().all(|(k, v)| own.get(k) == Some(v))
+            {
                 self.admitted.records.insert(key.clone(), None);
                 let (workload, change) = (key.clone(), ChangeKind::Deleted);
                 self.admitted.changes.push(AppliedChange {

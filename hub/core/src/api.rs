@@ -9,9 +9,11 @@ use contract::platform::Platform;
 use contract::run::Assignment;
 use contract::spec::Workload;
 use contract::time::Millis;
-use contract::{AgentId, Digest, Lineage, Nonce, Term, Version, WorkloadKey};
+use contract::{AgentId, Digest, Lineage, Name, Nonce, Term, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::access::rights::Many;
+use crate::access::{AccessFacts, AccessKey, AccessRecord, AccessRequest};
 use crate::fleet::AgentChange;
 use crate::image::ImageRecord;
 use crate::record::{
@@ -109,6 +111,11 @@ pub enum Write {
         key: TrustKey,
         record: Option<Box<TrustRecord>>,
     },
+    /// An operator's token, a role.
+    Access {
+        key: AccessKey,
+        record: Option<Box<AccessRecord>>,
+    },
     Event(Box<EventRecord>),
     /// Drop events numbered below this.
     EventsBelow(u64),
@@ -186,6 +193,7 @@ pub struct HubFacts {
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub trust: TrustFacts,
+    pub access: AccessFacts,
     pub events: Vec<EventRecord>,
     /// Engine ids that a compile worker serves.
     pub engines: Vec<String>,
@@ -250,6 +258,7 @@ pub enum Request {
         lineage: Option<Lineage>,
     },
     Trust(TrustRequest),
+    Access(AccessRequest),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -257,12 +266,19 @@ pub struct Apply {
     pub workloads: Vec<Workload>,
     /// What was found at other registries, by the name in `spec.image` (`Core::wanted_images`).
     pub images: BTreeMap<String, Found>,
-    /// Delete workloads with these labels that are not among `workloads`.
-    pub prune: Option<BTreeMap<String, String>>,
+    pub prune: Option<Prune>,
     /// Admit and answer, but change nothing.
     pub dry_run: bool,
     /// Refuse unless these are the present versions (0: must not exist).
     pub if_versions: BTreeMap<WorkloadKey, Version>,
+}
+
+/// Delete workloads with all of these labels that are not in the apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prune {
+    pub labels: BTreeMap<String, String>,
+    /// Whoever asks may delete in these.
+    pub within: Many<Name>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

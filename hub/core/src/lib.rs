@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   presence, reports ─▶ session, resync, restore ─▶ soft state (observed, freshness)
-//!   tokens, identities ─▶ trust (who may speak at all)
+//!   tokens, identities ─▶ trust (which boards may speak at all)
+//!   operators, roles ─▶ access (who may ask for what)
 //!   requests ─▶ admit (pure) ─▶ request ─▶ records ─▶ dirty keys
 //!   dirty keys ─▶ reconcile (place, pure) ─▶ placements ─▶ agents to publish to
 //!   agents to publish to ─▶ compose ─▶ one Persist ─▶ documents, hellos, answers
 //! ```
 
+pub mod access;
 pub mod admit;
 pub mod api;
 mod artifact;

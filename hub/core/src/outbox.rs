@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use contract::{AgentId, Digest, WorkloadKey};
 
+use crate::access::AccessKey;
 use crate::api::{Answer, Effect, EffectId, Op, RequestId, Write};
 use crate::record::EventRecord;
 use crate::trust::TrustKey;
@@ -32,6 +33,7 @@ struct Touched {
     agents: BTreeSet<AgentId>,
     artifacts: BTreeSet<Digest>,
     trust: BTreeSet<TrustKey>,
+    access: BTreeSet<AccessKey>,
 }
 
 impl Outbox {
@@ -66,6 +68,10 @@ impl Outbox {
 
     pub fn trust(&mut self, key: TrustKey) {
         self.touched.trust.insert(key);
+    }
+
+    pub fn access(&mut self, key: AccessKey) {
+        self.touched.access.insert(key);
     }
 
     pub fn event(&mut self, record: EventRecord) {
@@ -148,6 +154,10 @@ impl Outbox {
         for key in touched.trust {
             let record = world.trust.record(&key).map(Box::new);
             writes.push(Write::Trust { key, record });
+        }
+        for key in touched.access {
+            let record = world.access.record(&key).map(Box::new);
+            writes.push(Write::Access { key, record });
         }
         writes.extend(self.events.drain(..).map(|event| Write::Event(Box::new(event))));
         writes.extend(self.events_below.take().map(Write::EventsBelow));

@@ -27,6 +27,7 @@ impl Core {
             Request::RemoveAgent { agent } => self.on_remove_agent(id, &agent),
             Request::Trust(request) => self.on_trust(now, id, request),
             Request::ChangeAgents { agents, change } => self.on_change_agents(now, id, agents, &change),
+            Request::Access(request) => self.on_access(now, id, request),
             Request::AcceptRestore { lineage } => self.on_accept_restore(id, lineage),
         }
     }

@@ -8,6 +8,7 @@ use contract::spec::Runtime;
 use contract::time::Millis;
 use contract::{AgentId, Digest, RevisionId, WorkloadKey};
 
+use crate::access::Access;
 use crate::api::HubFacts;
 use crate::charge::Charge;
 use crate::image::ImageRecord;
@@ -36,6 +37,7 @@ pub struct World {
     pub by_load: BTreeSet<(u32, AgentId)>,
     /// How many workloads have each priority.
     priorities: BTreeMap<i32, usize>,
+    pub access: Access,
 }
 
 #[derive(Debug, Clone)]
@@ -183,6 +185,7 @@ impl HubFacts {
             agents: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             trust: Default::default(),
+            access: Default::default(),
             events: Vec::new(),
             engines: Vec::new(),
             artifacts_url: String::new(),
@@ -216,6 +219,7 @@ impl World {
             trust: Trust::load(facts.trust),
             by_load: BTreeSet::new(),
             priorities: BTreeMap::new(),
+            access: Access::load(facts.access),
         };
         for (key, record) in facts.workloads {
             world.put_work(key, Work::new(record));

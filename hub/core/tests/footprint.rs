@@ -109,7 +109,7 @@ impl Hub {
                 Write::Artifact { digest, record } => {
                     store.artifacts.insert(digest, *record.unwrap());
                 }
-                Write::Trust { .. } | Write::Event(_) | Write::EventsBelow(_) => {}
+                Write::Trust { .. } | Write::Access { .. } | Write::Event(_) | Write::EventsBelow(_) => {}
             }
         }
     }
@@ -239,6 +239,7 @@ fn facts(store: &Store) -> HubFacts {
         agents: store.agents.clone(),
         artifacts: store.artifacts.clone(),
         trust: Default::default(),
+        access: Default::default(),
         events: Vec::new(),
         engines: vec![ENGINE.into()],
         artifacts_url: "http://127.0.0.1:7070".into(),

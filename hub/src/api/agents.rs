@@ -15,6 +15,7 @@ use super::App;
 use super::error::{ApiError, accepted};
 use super::extract::{J, P, Q};
 use super::workloads::selector;
+use crate::audit::Objects;
 
 /// Agents in one answer, at most and when nothing is said.
 const PAGE_MAX: usize = 1000;
@@ -120,7 +121,12 @@ pub struct ChangeAgents {
     change: AgentChange,
 }
 
-pub async fn change(State(app): State<App>, J(body): J<ChangeAgents>) -> Result<Json<Answer>, ApiError> {
+pub async fn change(
+    State(app): State<App>,
+    touched: Objects,
+    J(body): J<ChangeAgents>,
+) -> Result<Json<Answer>, ApiError> {
+    touched.add(body.agents.iter().cloned());
     let agents: Result<Vec<AgentId>, ApiError> = body.agents.iter().map(|id| known(id)).collect();
     let request = Request::ChangeAgents { agents: agents?, change: body.change };
     Ok(Json(accepted(app.hub.request(request).await?)?))

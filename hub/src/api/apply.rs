@@ -9,14 +9,17 @@ use bytes::Bytes;
 use contract::manifest::{self, Object, Problem};
 use contract::spec::Workload;
 use contract::{Version, WorkloadKey};
-use hub_core::api::{Answer, Apply, Refusal, Request};
+use hub_core::access::rights::{Kind, Place, Verb};
+use hub_core::api::{Answer, Apply, ChangeKind, Prune, Refusal, Request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::App;
+use super::auth::Asker;
 use super::error::{ApiError, Code, Detail};
 use super::extract::{Body, Q, labels};
 use super::images::{self, Failed};
+use crate::audit::Objects;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,14 +38,23 @@ pub struct ApplyQuery {
 
 pub async fn apply(
     State(app): State<App>,
+    asker: Asker,
+    touched: Objects,
     Q(query): Q<ApplyQuery>,
     Body(text): Body,
 ) -> Result<Json<Answer>, ApiError> {
     let prune = query.prune.as_deref().map(|text| labels("prune", text)).transpose()?;
-    let prune = prune.map(|pairs| pairs.into_iter().collect());
+    let prune = match prune {
+        Some(pairs) => Some(pruned(&app, &asker, pairs.into_iter().collect()).await?),
+        None => None,
+    };
     let if_versions = query.if_versions.as_deref().map(versions).transpose()?.unwrap_or_default();
     let objects = read(text).await?;
     let workloads = workloads(&objects);
+    touched.add(workloads.iter().map(|workload| workload.key().to_string()));
+    for workload in &workloads {
+        asker.check(&app, Verb::Apply, Kind::Workloads, Place::In(&workload.key().namespace)).await?;
+    }
     let looked = match images::look(&app, &workloads, query.resolve).await? {
         Ok(looked) => looked,
         Err(failed) => return Err(unfetched(failed, &objects)),
@@ -60,7 +72,17 @@ pub async fn apply(
     let answer = judged(&app, apply, &objects).await;
     // Held until the records are durable, which the answer says.
     drop(pins);
+    if let Ok(Answer::Applied { changes, .. }) = &answer {
+        let deleted = changes.iter().filter(|change| change.change == ChangeKind::Deleted);
+        touched.add(deleted.map(|change| format!("{} (deleted)", change.workload)));
+    }
     answer.map(Json)
+}
+
+/// As far as whoever asks may delete.
+async fn pruned(app: &App, asker: &Asker, labels: BTreeMap<String, String>) -> Result<Prune, ApiError> {
+    asker.check(app, Verb::Delete, Kind::Workloads, Place::Somewhere).await?;
+    Ok(Prune { labels, within: asker.sees(Verb::Delete, Kind::Workloads) })
 }
 
 pub fn workloads(objects: &[Object]) -> Vec<Workload> {

@@ -5,20 +5,53 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use contract::Digest;
 use contract::message::Compiled;
+use contract::{Digest, Name};
 use hub_core::Core;
+use hub_core::access::rights::{Kind, Place, Verb};
 use hub_core::api;
 use hub_core::view::{ArtifactView, CompiledView};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
+use super::auth::Asker;
 use super::error::{ApiError, Code, accepted};
 use super::extract::P;
 
+/// Artefacts are the hub's. Whoever has rights in some namespaces only has them over the names that begin
+/// with one of those: `plant/press:1`.
+pub async fn may_name(app: &App, asker: &Asker, verb: Verb, reference: Option<&str>) -> Result<(), ApiError> {
+    if asker.grants.may(verb, Kind::Artifacts, Place::Hub) {
+        return Ok(());
+    }
+    let first = reference.and_then(|name| name.split_once('/')?.0.parse::<Name>().ok());
+    if first.is_some_and(|namespace| asker.grants.may(verb, Kind::Artifacts, Place::In(&namespace))) {
+        return Ok(());
+    }
+    let reach = asker.sees(verb, Kind::Artifacts);
+    asker.check(app, verb, Kind::Artifacts, Place::Hub).await.map_err(|mut e| {
+        e.message += &format!("; or name it <namespace>/<name>:<tag>, with one of the namespaces {reach}");
+        e
+    })
+}
+
+/// Nobody learns from it what others run.
+fn seen_by(asker: &Asker) -> impl Fn(ArtifactView) -> ArtifactView + Send + 'static {
+    let sees = asker.sees(Verb::Get, Kind::Workloads);
+    move |mut view| {
+        view.used_by.retain(|key| sees.has(&key.namespace));
+        view
+    }
+}
+
 /// The reference is a digest or `name:tag`.
-pub async fn remove(State(app): State<App>, P(reference): P<String>) -> Result<StatusCode, ApiError> {
+pub async fn remove(
+    State(app): State<App>,
+    asker: Asker,
+    P(reference): P<String>,
+) -> Result<StatusCode, ApiError> {
+    may_name(&app, &asker, Verb::Delete, Some(&reference)).await?;
     accepted(app.hub.request(api::Request::RemoveArtifact { reference }).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -30,15 +63,23 @@ pub struct ArtifactList {
     items: Vec<ArtifactView>,
 }
 
-pub async fn list(State(app): State<App>) -> Result<Json<ArtifactList>, ApiError> {
-    let ring = app.ring.clone();
-    Ok(Json(app.hub.look(move |core, _| ArtifactList { seq: ring.newest(), items: core.artifacts() }).await?))
+pub async fn list(State(app): State<App>, asker: Asker) -> Result<Json<ArtifactList>, ApiError> {
+    let (ring, seen) = (app.ring.clone(), seen_by(&asker));
+    let list = app.hub.look(move |core, _| {
+        let items = core.artifacts().into_iter().map(seen).collect();
+        ArtifactList { seq: ring.newest(), items }
+    });
+    Ok(Json(list.await?))
 }
 
-pub async fn get(State(app): State<App>, P(reference): P<String>) -> Result<Json<ArtifactView>, ApiError> {
+pub async fn get(
+    State(app): State<App>,
+    asker: Asker,
+    P(reference): P<String>,
+) -> Result<Json<ArtifactView>, ApiError> {
     let missing = ApiError::not_found(format!("no artefact '{reference}'"));
     let found = app.hub.look(move |core, _| core.artifact(&reference)).await?;
-    found.map(Json).ok_or(missing)
+    found.map(seen_by(&asker)).map(Json).ok_or(missing)
 }
 
 /// What was compiled from one artefact.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use contract::Digest;
 use contract::manifest::to_yaml;
 use contract::spec::Workload;
+use hub_core::access::rights::{Kind, Place, Verb};
 use hub_core::api::{Apply, ChangeKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use similar::TextDiff;
 
 use super::App;
 use super::apply;
+use super::auth::Asker;
 use super::error::ApiError;
 use super::extract::{Body, Q};
 use super::images;
@@ -46,11 +48,15 @@ pub struct DiffQuery {
 
 pub async fn diff(
     State(app): State<App>,
+    asker: Asker,
     Q(query): Q<DiffQuery>,
     Body(text): Body,
 ) -> Result<Json<Diffs>, ApiError> {
     let objects = apply::read(text).await?;
     let workloads = apply::workloads(&objects);
+    for workload in &workloads {
+        asker.check(&app, Verb::Get, Kind::Workloads, Place::In(&workload.key().namespace)).await?;
+    }
     let looked = match images::look(&app, &workloads, query.resolve).await? {
         Ok(looked) => looked,
         Err(failed) => return Err(apply::unfetched(failed, &objects)),

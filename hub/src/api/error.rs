@@ -22,6 +22,8 @@ pub enum Code {
     NotFound,
     /// No token, or a wrong one.
     Unauthorized,
+    /// A good token that may not.
+    Forbidden,
     /// Try again later.
     Unavailable,
     TooLarge,
@@ -36,6 +38,7 @@ impl Code {
             Code::Conflict => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -108,6 +111,10 @@ impl ApiError {
         ApiError::new(Code::NotFound, message)
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(self.code.status())
+    }
+
     pub fn with_status(mut self, status: StatusCode) -> ApiError {
         self.status = Some(status.as_u16());
         self
@@ -142,7 +149,7 @@ pub fn accepted(answer: Answer) -> Result<Answer, ApiError> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(self.code.status());
+        let status = self.status();
         (status, Json(ErrorBody { error: self })).into_response()
     }
 }

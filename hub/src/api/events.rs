@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use hub_core::access::rights::{Kind, Verb};
 use hub_core::view::{EventFilter, EventView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Asker;
 use super::error::ApiError;
 use super::extract::Q;
 use super::workloads::{agent, workload};
@@ -35,9 +37,14 @@ pub struct EventList {
     items: Vec<EventView>,
 }
 
-pub async fn list(State(app): State<App>, Q(query): Q<EventsQuery>) -> Result<Json<EventList>, ApiError> {
+pub async fn list(
+    State(app): State<App>,
+    asker: Asker,
+    Q(query): Q<EventsQuery>,
+) -> Result<Json<EventList>, ApiError> {
     let workload = query.workload.as_deref().map(|text| workload(text, None)).transpose()?;
-    let filter = EventFilter { workload, agent: query.agent.as_deref().map(agent).transpose()? };
+    let within = Some(asker.sees(Verb::Get, Kind::Events));
+    let filter = EventFilter { workload, agent: query.agent.as_deref().map(agent).transpose()?, within };
     let (after, limit) = (query.after, query.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX));
     let ring = app.ring.clone();
     let list = app.hub.look(move |core, _| EventList {

@@ -6,14 +6,14 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::App;
+use super::auth::Asker;
 use super::sse::{self, Closed, Feed};
 
 /// Between two looks; bytes arrive more often than anybody reads.
 const APART: Duration = Duration::from_millis(200);
 
-pub async fn watch(State(app): State<App>) -> Response {
-    let stop = app.stop.clone();
-    sse::respond(stop, move |feed| follow(app, feed))
+pub async fn watch(State(app): State<App>, asker: Asker) -> Response {
+    sse::respond(asker.ended, move |feed| follow(app, feed))
 }
 
 async fn follow(app: App, feed: Feed) -> Result<(), Closed> {

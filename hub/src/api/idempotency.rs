@@ -14,6 +14,7 @@ use contract::Digest;
 use contract::limits::MANIFEST_BYTES_MAX;
 
 use super::App;
+use super::auth::Asker;
 use super::body;
 use super::error::{ApiError, Code};
 
@@ -123,11 +124,14 @@ pub async fn once(State(app): State<App>, request: Request, next: Next) -> Respo
 async fn keyed(app: &App, key: &HeaderValue, request: Request, next: Next) -> Result<Response, ApiError> {
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
     let key = key.ok_or_else(|| ApiError::invalid("Idempotency-Key: 1 to 128 visible characters"))?;
+    // Nobody gets another's answer by his key.
+    let who = request.extensions().get::<Asker>().map(|asker| asker.name().to_string());
+    let key = format!("{}\n{key}", who.unwrap_or_default());
     let (parts, body) = request.into_parts();
     let body = body::whole(body, MANIFEST_BYTES_MAX).await?;
     let head = format!("{} {}\n", parts.method, parts.uri);
     let fingerprint = Digest::of(&[head.as_bytes(), &body].concat());
-    let turn = match app.answers.begin(key, fingerprint)? {
+    let turn = match app.answers.begin(&key, fingerprint)? {
         Begun::Again(answer) => return Ok(replay(answer)),
         Begun::First(turn) => turn,
     };

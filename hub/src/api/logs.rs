@@ -10,6 +10,7 @@ use contract::quantity::Duration;
 use contract::time::{Millis, Now};
 use contract::{AgentId, InstanceId};
 use hub_core::Core;
+use hub_core::access::rights::{Kind, Verb};
 use hub_core::api::{Answer, Request};
 use hub_core::view::InstanceFilter;
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::App;
+use super::auth::Asker;
 use super::error::{ApiError, accepted};
 use super::extract::Q;
 use super::lines::Lines;
@@ -83,11 +85,17 @@ pub struct Source {
     pub agent: AgentId,
 }
 
-pub async fn logs(State(app): State<App>, Q(query): Q<LogsQuery>) -> Result<Response, ApiError> {
+pub async fn logs(
+    State(app): State<App>,
+    asker: Asker,
+    Q(query): Q<LogsQuery>,
+) -> Result<Response, ApiError> {
     let since = query.since.as_deref().map(|text| text.parse::<Duration>()).transpose();
     let since_ms = since.map_err(|e| ApiError::invalid(format!("since: {e}")))?.map(|since| since.ms);
     let (filter, slot) = (query.filter()?, query.slot);
-    let sources = app.hub.look(move |core, now| sources(core, now, &filter, slot)).await?;
+    let mut sources = app.hub.look(move |core, now| sources(core, now, &filter, slot)).await?;
+    let sees = asker.sees(Verb::Get, Kind::Logs);
+    sources.retain(|source| sees.has(&source.instance.workload.namespace));
     if sources.is_empty() {
         return Err(ApiError::not_found("no instance matches; hub get instances lists them"));
     }
@@ -106,8 +114,7 @@ pub async fn logs(State(app): State<App>, Q(query): Q<LogsQuery>) -> Result<Resp
         follow: query.follow,
     };
     let asked: VecDeque<(Source, LogQuery)> = sources.into_iter().map(|s| (s.clone(), ask(&s))).collect();
-    let stop = app.stop.clone();
-    Ok(sse::respond(stop, move |feed| merge(app, feed, asked)))
+    Ok(sse::respond(asker.ended, move |feed| merge(app, feed, asked)))
 }
 
 impl LogsQuery {

@@ -1,9 +1,11 @@
 //! The HTTP API. The routes stand in one table (`routes`), from which both the router and the OpenAPI
 //! document are made, so that neither knows a route that the other does not.
 
+pub mod access;
 pub mod agents;
 pub mod apply;
 pub mod artifacts;
+pub mod audit;
 pub mod auth;
 pub mod blobs;
 pub mod body;
@@ -42,6 +44,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::ArtifactStore;
+use crate::audit::Audit;
 use crate::compile::Workers;
 use crate::data::DataDir;
 use crate::fetch::Fetcher;
@@ -49,7 +52,7 @@ use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
 use crate::trust::Door;
-use auth::Token;
+use auth::{Keeper, Token};
 use body::BodyMax;
 use error::{ApiError, Code};
 use routes::Guard;
@@ -73,6 +76,8 @@ pub struct App {
     pub answers: idempotency::Answers,
     pub pushes: Arc<Semaphore>,
     pub token: Token,
+    pub keeper: Arc<Keeper>,
+    pub audit: Arc<Audit>,
     pub key: Arc<SigningKey>,
     pub identity: Arc<Identity>,
     pub door: Arc<Door>,
@@ -100,10 +105,12 @@ impl App {
         key: SigningKey,
         identity: Identity,
         door: Arc<Door>,
+        audit: Audit,
         stop: CancellationToken,
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
-        let (tickets, answers) = Default::default();
+        let (tickets, answers, keeper) = Default::default();
+        let audit = Arc::new(audit);
         let pushes = Arc::new(Semaphore::new(push::PUSHES_MAX));
         App {
             data,
@@ -116,6 +123,8 @@ impl App {
             answers,
             pushes,
             token,
+            keeper,
+            audit,
             key,
             identity,
             door,
@@ -138,10 +147,11 @@ pub fn router(app: App) -> Router {
             handler = handler.layer(middleware::from_fn(timed));
         }
         handler = handler.layer(Extension(BodyMax(limit)));
+        let asked = (app.clone(), route.need);
         handler = match route.guard {
             Guard::Open | Guard::Ticket => handler,
-            Guard::Agent => handler.layer(middleware::from_fn_with_state(app.clone(), auth::agent)),
-            _ => handler.layer(middleware::from_fn_with_state(app.clone(), auth::check)),
+            Guard::Agent => handler.layer(middleware::from_fn_with_state(asked, auth::agent)),
+            _ => handler.layer(middleware::from_fn_with_state(asked, auth::check)),
         };
         router = router.route(route.path, handler);
     }

@@ -8,16 +8,20 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use contract::limits::{ARTIFACT_BYTES_MAX, IMAGE_BYTES_MAX};
+use hub_core::access::rights::Verb;
 use hub_core::api::{self, NewArtifact};
 use hub_core::record::ArtifactKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::artifacts::may_name;
+use super::auth::Asker;
 use super::body;
 use super::error::{ApiError, Code, Detail, accepted};
 use super::extract::Q;
 use crate::artifact::{Form, HEAD_BYTES, Imported, Pin, Upload, Uploaded};
+use crate::audit::Objects;
 
 /// At once: each may fill the disk by its size before it is judged.
 pub const PUSHES_MAX: usize = 8;
@@ -48,12 +52,19 @@ pub struct Pushed {
 
 pub async fn push(
     State(app): State<App>,
+    asker: Asker,
+    touched: Objects,
     Q(query): Q<PushQuery>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<(StatusCode, Json<Pushed>), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
     let mut body = request.into_body();
+    touched.add(query.tag.clone());
+    if let Err(e) = may_name(&app, &asker, Verb::Apply, query.tag.as_deref()).await {
+        body::drain(&mut body).await;
+        return Err(e);
+    }
     let busy = || ApiError::new(Code::Unavailable, format!("{PUSHES_MAX} pushes are in progress; try again"));
     let _place = app.pushes.try_acquire().map_err(|_| busy())?;
     let (form, uploaded) = match receive(&app, &query, announced, &mut body).await {

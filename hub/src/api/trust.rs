@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::error::{ApiError, Code, accepted};
 use super::extract::{J, P};
+use crate::audit::Objects;
 use crate::data::{hex, random};
 use crate::trust::wall_ms;
 
@@ -131,7 +132,12 @@ pub async fn identities(State(app): State<App>) -> Result<Json<IdentityList>, Ap
     Ok(Json(app.hub.look(|core, _| IdentityList { items: core.trust().identity_views() }).await?))
 }
 
-pub async fn approve(State(app): State<App>, J(choose): J<Choose>) -> Result<Json<Answer>, ApiError> {
+pub async fn approve(
+    State(app): State<App>,
+    touched: Objects,
+    J(choose): J<Choose>,
+) -> Result<Json<Answer>, ApiError> {
+    touched.add(choose.agents.iter().map(ToString::to_string).chain(choose.selector.clone()));
     let chosen = match (choose.selector, choose.agents) {
         (Some(query), agents) if agents.is_empty() => {
             Chosen::Labelled(query.parse().map_err(|e| ApiError::invalid(format!("selector: {e}")))?)
@@ -142,18 +148,30 @@ pub async fn approve(State(app): State<App>, J(choose): J<Choose>) -> Result<Jso
     Ok(Json(ask(&app, TrustRequest::Approve(chosen)).await?))
 }
 
-pub async fn revoke(State(app): State<App>, J(named): J<Named>) -> Result<Json<Answer>, ApiError> {
+pub async fn revoke(
+    State(app): State<App>,
+    touched: Objects,
+    J(named): J<Named>,
+) -> Result<Json<Answer>, ApiError> {
+    touched.add(named.agents.iter().map(ToString::to_string));
     send_away(&app, TrustRequest::Revoke(named.agents.clone()), &named.agents).await
 }
 
-pub async fn decommission(State(app): State<App>, J(named): J<Named>) -> Result<Json<Answer>, ApiError> {
+pub async fn decommission(
+    State(app): State<App>,
+    touched: Objects,
+    J(named): J<Named>,
+) -> Result<Json<Answer>, ApiError> {
+    touched.add(named.agents.iter().map(ToString::to_string));
     send_away(&app, TrustRequest::Decommission(named.agents.clone()), &named.agents).await
 }
 
 pub async fn replace(
     State(app): State<App>,
+    touched: Objects,
     J(Replace { old, new }): J<Replace>,
 ) -> Result<Json<Answer>, ApiError> {
+    touched.add([old.to_string(), new.to_string()]);
     send_away(&app, TrustRequest::Replace { old: old.clone(), new }, &[old]).await
 }
 

@@ -7,14 +7,17 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::response::sse::Event;
+use contract::WorkloadKey;
 use contract::time::Now;
 use hub_core::Core;
+use hub_core::access::rights::{Grants, Kind, Place, Verb};
 use hub_core::api::Change;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::App;
+use super::auth::Asker;
 use super::error::ApiError;
 use super::extract::Q;
 use super::sse::{self, Closed, Feed};
@@ -47,6 +50,7 @@ pub struct At {
 
 pub async fn watch(
     State(app): State<App>,
+    asker: Asker,
     Q(query): Q<WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -57,11 +61,35 @@ pub async fn watch(
         Some(Some(seq)) => seq,
         None => query.after.unwrap_or_else(|| app.ring.newest()),
     };
-    let stop = app.stop.clone();
-    Ok(sse::respond(stop, move |feed| follow(app, feed, after, kinds)))
+    let wanted = Wanted { kinds, grants: asker.grants };
+    Ok(sse::respond(asker.ended, move |feed| follow(app, feed, after, wanted)))
 }
 
-async fn follow(app: App, feed: Feed, mut after: u64, kinds: Option<BTreeSet<String>>) -> Result<(), Closed> {
+/// What somebody wants to see of it all, and may.
+struct Wanted {
+    kinds: Option<BTreeSet<String>>,
+    grants: Grants,
+}
+
+impl Wanted {
+    fn may_see(&self, changed: &Changed) -> bool {
+        let may = |kind, place| self.grants.may(Verb::Get, kind, place);
+        match &changed.change {
+            Change::Workload { workload } => may(Kind::Workloads, Place::In(&workload.namespace)),
+            Change::Agent { .. } => may(Kind::Agents, Place::Hub),
+            Change::Artifact { .. } => may(Kind::Artifacts, Place::Hub),
+            Change::Event { .. } => {
+                let workload = changed.object["workload"].as_str().map(str::parse::<WorkloadKey>);
+                match workload {
+                    Some(Ok(key)) => may(Kind::Events, Place::In(&key.namespace)),
+                    _ => may(Kind::Events, Place::Somewhere),
+                }
+            }
+        }
+    }
+}
+
+async fn follow(app: App, feed: Feed, mut after: u64, wanted: Wanted) -> Result<(), Closed> {
     let mut newest = app.ring.subscribe();
     if app.ring.after(after, 0).is_err() {
         return gone(&app, &feed).await;
@@ -77,9 +105,9 @@ async fn follow(app: App, feed: Feed, mut after: u64, kinds: Option<BTreeSet<Str
             continue;
         };
         after = *last;
-        let page = newest_of_each(page, kinds.as_ref());
+        let page = newest_of_each(page, wanted.kinds.as_ref());
         let Ok(seen) = app.hub.look(move |core, now| look(core, now, page)).await else { return Ok(()) };
-        for changed in seen {
+        for changed in seen.into_iter().filter(|changed| wanted.may_see(changed)) {
             feed.send(numbered("change", changed.seq, &changed)).await?;
         }
     }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use contract::{AgentId, Name, WorkloadKey};
+use hub_core::access::rights::{Kind, Verb};
 use hub_core::api::{Answer, Request};
 use hub_core::labels::Query;
 use hub_core::view::{Describe, InstanceFilter, InstanceView, WorkloadView};
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::App;
+use super::auth::Asker;
 use super::error::{ApiError, accepted};
 use super::extract::{J, P, Q, etag, if_match};
 
@@ -32,11 +34,17 @@ pub struct WorkloadList {
     items: Vec<WorkloadView>,
 }
 
-pub async fn list(State(app): State<App>, Q(query): Q<ListQuery>) -> Result<Json<WorkloadList>, ApiError> {
+pub async fn list(
+    State(app): State<App>,
+    asker: Asker,
+    Q(query): Q<ListQuery>,
+) -> Result<Json<WorkloadList>, ApiError> {
     let namespace = query.namespace.as_deref().map(|text| name("namespace", text)).transpose()?;
     let (selector, ring) = (selector(query.selector.as_deref())?, app.ring.clone());
+    let sees = asker.sees(Verb::Get, Kind::Workloads);
     let list = app.hub.look(move |core, _| {
-        let list = core.workloads(namespace.as_ref(), &selector);
+        let mut list = core.workloads(namespace.as_ref(), &selector);
+        list.items.retain(|view| sees.has(&view.key.namespace));
         WorkloadList { version: list.version, seq: ring.newest(), items: list.items }
     });
     Ok(Json(list.await?))
@@ -105,11 +113,18 @@ pub struct InstanceList {
     items: Vec<InstanceView>,
 }
 
-pub async fn instances(State(app): State<App>, Q(wanted): Q<Wanted>) -> Result<Json<InstanceList>, ApiError> {
+pub async fn instances(
+    State(app): State<App>,
+    asker: Asker,
+    Q(wanted): Q<Wanted>,
+) -> Result<Json<InstanceList>, ApiError> {
     let (filter, ring) = (wanted.filter()?, app.ring.clone());
-    let list = app
-        .hub
-        .look(move |core, now| InstanceList { seq: ring.newest(), items: core.instances(now, &filter) });
+    let sees = asker.sees(Verb::Get, Kind::Workloads);
+    let list = app.hub.look(move |core, now| {
+        let mut items = core.instances(now, &filter);
+        items.retain(|view| sees.has(&view.workload.namespace));
+        InstanceList { seq: ring.newest(), items }
+    });
     Ok(Json(list.await?))
 }
 

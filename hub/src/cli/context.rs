@@ -1,10 +1,10 @@
 //! Which hub is meant, and the token for it. In this order: flags, environment, the chosen context,
-//! the hub of this machine.
+//! the hub of this machine. Contexts are kept in one file that nobody else may read.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct HubArgs {
     /// The file with the operator's token; also SKERRY_TOKEN_FILE
     #[arg(long, global = true, value_name = "FILE", env = "SKERRY_TOKEN_FILE", help_heading = "Which hub")]
     pub token_file: Option<PathBuf>,
+    /// One of 'hub context list' instead of the current one; also SKERRY_CONTEXT
+    #[arg(long, global = true, value_name = "NAME", env = "SKERRY_CONTEXT", help_heading = "Which hub")]
+    pub context: Option<String>,
     /// The hub's CA certificate, for https://; also SKERRY_CA. 'ca.crt' beside the token when left out
     #[arg(long, global = true, value_name = "FILE", env = "SKERRY_CA", help_heading = "Which hub")]
     pub ca: Option<PathBuf>,
@@ -31,8 +34,23 @@ pub struct Context {
     pub hub: String,
     /// Who said so, for the message when nobody is there.
     pub hub_from: &'static str,
-    token_file: PathBuf,
-    ca: PathBuf,
+    token: Secret,
+    ca: Authority,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Secret {
+    TokenFile(PathBuf),
+    Token(String),
+}
+
+/// Who may say that a certificate is the hub's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Authority {
+    Ca(PathBuf),
+    CaPem(String),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -47,15 +65,19 @@ struct Config {
 #[serde(rename_all = "camelCase")]
 struct Entry {
     hub: String,
-    token_file: PathBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ca: Option<PathBuf>,
+    #[serde(flatten)]
+    token: Secret,
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    ca: Option<Authority>,
 }
 
 impl Context {
     pub fn find(args: &HubArgs) -> Done<Context> {
         let config = load()?;
-        let entry = config.current.as_ref().and_then(|name| config.contexts.get(name));
+        let entry = match (&args.context, &config.current) {
+            (Some(name), _) => Some(known(&config, name)?),
+            (None, current) => current.as_ref().and_then(|name| config.contexts.get(name)),
+        };
         let (hub, hub_from) = match (&args.hub, entry) {
             (Some(hub), _) => (hub.clone(), "from --hub or SKERRY_HUB"),
             (None, Some(entry)) => (entry.hub.clone(), "from the current context"),
@@ -64,18 +86,33 @@ impl Context {
                 None => (DEFAULT_HUB.to_string(), "the default"),
             },
         };
-        if !hub.starts_with("http://") && !hub.starts_with("https://") {
-            return Err(Failure::usage(format!("'{hub}' is not a hub's address: write https://host:port")));
-        }
-        let token_file = match (&args.token_file, entry) {
-            (Some(file), _) => file.clone(),
-            (None, Some(entry)) if args.hub.is_none() => entry.token_file.clone(),
-            _ => PathBuf::from(crate::serve::args::DEFAULT_DATA).join("token"),
+        // A context's token goes to its own hub only, or a wrong --hub would give it away.
+        let entry = entry.filter(|entry| args.hub.as_ref().is_none_or(|hub| *hub == entry.hub));
+        let token = match (&args.token_file, env_token(), entry) {
+            (Some(file), _, _) if !from_env(args) => Secret::TokenFile(file.clone()),
+            (_, Some(token), _) => Secret::Token(checked_token(&token, "SKERRY_TOKEN")?),
+            (Some(file), None, _) => Secret::TokenFile(file.clone()),
+            (None, None, Some(entry)) => entry.token.clone(),
+            (None, None, None) => {
+                Secret::TokenFile(PathBuf::from(crate::serve::args::DEFAULT_DATA).join("token"))
+            }
         };
-        let beside = || token_file.with_file_name(crate::trust::ca::PUBLIC_FILE);
-        let ca = args.ca.clone().or_else(|| entry.filter(|_| args.hub.is_none())?.ca.clone());
-        let ca = ca.unwrap_or_else(beside);
-        Ok(Context { hub, hub_from, token_file, ca })
+        let beside = || match &token {
+            Secret::TokenFile(file) => file.with_file_name(crate::trust::ca::PUBLIC_FILE),
+            Secret::Token(_) => {
+                PathBuf::from(crate::serve::args::DEFAULT_DATA).join(crate::trust::ca::PUBLIC_FILE)
+            }
+        };
+        let ca = args.ca.clone().map(Authority::Ca).or_else(|| entry?.ca.clone());
+        let ca = ca.unwrap_or_else(|| Authority::Ca(beside()));
+        Ok(Context { hub: checked_url(hub)?, hub_from, token, ca })
+    }
+
+    /// As `hub login` was told.
+    pub fn of(url: &str, token: String, ca: Option<String>) -> Done<Context> {
+        let ca = ca.map_or_else(|| Authority::Ca(PathBuf::new()), Authority::CaPem);
+        let hub = checked_url(url.to_string())?;
+        Ok(Context { hub, hub_from: "as given", token: Secret::Token(token), ca })
     }
 
     /// What the hub's certificate is checked against, if it has one to show.
@@ -83,34 +120,79 @@ impl Context {
         if !self.hub.starts_with("https://") {
             return Ok(None);
         }
-        let (path, read) = (self.ca.display(), std::fs::read_to_string(&self.ca));
-        read.map(Some).map_err(|why| {
+        let path = match &self.ca {
+            Authority::CaPem(pem) => return Ok(Some(pem.clone())),
+            Authority::Ca(path) => path,
+        };
+        std::fs::read_to_string(path).map(Some).map_err(|why| {
             let text = format!(
-                "cannot read the hub's CA certificate {path}: {why}\nIt lies as ca.crt in the hub's data directory; name a copy with --ca, SKERRY_CA or 'hub context set'."
+                "cannot read the hub's CA certificate {}: {why}\nIt lies as ca.crt in the hub's data directory; name a copy with --ca, SKERRY_CA or 'hub context set', or let 'hub login' fetch it.",
+                path.display()
             );
             Failure::new(Code::Unreachable, text)
         })
     }
 
     pub fn token(&self) -> Done<String> {
-        let path = self.token_file.display();
-        let text = std::fs::read_to_string(&self.token_file).map_err(|why| {
+        let file = match &self.token {
+            Secret::Token(token) => return Ok(token.clone()),
+            Secret::TokenFile(file) => file,
+        };
+        let path = file.display();
+        let text = std::fs::read_to_string(file).map_err(|why| {
             let text = format!(
-                "cannot read the token file {path}: {why}\nA hub writes it into its data directory at the first start; name it with --token-file, SKERRY_TOKEN_FILE or 'hub context set'."
+                "cannot read the token file {path}: {why}\nA hub writes it into its data directory at the first start; name it with --token-file or SKERRY_TOKEN_FILE, or give a token to 'hub login' or SKERRY_TOKEN."
             );
             Failure::new(Code::Unreachable, text)
         })?;
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::new(Code::Unreachable, format!("{path} holds no token")));
-        }
-        Ok(token.to_string())
+        checked_token(text.trim(), &path.to_string())
     }
+}
+
+/// Flags go before the environment, and clap tells them not apart.
+pub fn from_env(args: &HubArgs) -> bool {
+    args.token_file.as_deref() == std::env::var_os("SKERRY_TOKEN_FILE").as_deref().map(Path::new)
+}
+
+pub fn env_token() -> Option<String> {
+    std::env::var("SKERRY_TOKEN").ok().map(|token| token.trim().to_string()).filter(|token| !token.is_empty())
+}
+
+pub fn checked_token(token: &str, from: &str) -> Done<String> {
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Failure::new(Code::Unreachable, format!("{from} holds no token")));
+    }
+    Ok(token.to_string())
+}
+
+fn checked_url(hub: String) -> Done<String> {
+    if hub.starts_with("http://") || hub.starts_with("https://") {
+        return Ok(hub);
+    }
+    Err(Failure::usage(format!("'{hub}' is not a hub's address: write https://host:port")))
+}
+
+fn known<'a>(config: &'a Config, name: &str) -> Done<&'a Entry> {
+    config.contexts.get(name).ok_or_else(|| {
+        let known = config.contexts.keys().cloned().collect::<Vec<_>>().join(", ");
+        Failure::new(Code::NotFound, format!("no context '{name}'; there are: {known}"))
+    })
+}
+
+/// What `hub login` found good; it is the current context then.
+pub fn keep(name: &str, context: &Context, ca: Option<String>) -> Done {
+    let mut config = load()?;
+    let entry =
+        Entry { hub: context.hub.clone(), token: context.token.clone(), ca: ca.map(Authority::CaPem) };
+    config.contexts.insert(name.to_string(), entry);
+    config.current = Some(name.to_string());
+    save(&config)
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ContextCommand {
     /// List the contexts; a star marks the current one
+    #[command(visible_alias = "list")]
     Ls,
     /// Make a context the current one
     Use { name: String },
@@ -119,7 +201,8 @@ pub enum ContextCommand {
         after_help = "Example:\n  hub context set plant --hub http://127.0.0.1:7711 --token-file /var/lib/skerry/hub/token"
     )]
     Set { name: String },
-    /// Remove a context
+    /// Remove a context, and the token that it keeps
+    #[command(visible_alias = "delete")]
     Rm { name: String },
     /// What is used now, and why
     Show,
@@ -131,23 +214,27 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
         ContextCommand::Ls => {
             for (name, entry) in &config.contexts {
                 let mark = if config.current.as_ref() == Some(name) { '*' } else { ' ' };
-                say!("{mark} {name}  {}  {}", entry.hub, entry.token_file.display());
+                say!("{mark} {name}  {}  {}", entry.hub, entry.token.shown());
             }
             Ok(())
         }
         ContextCommand::Use { name } => {
-            if !config.contexts.contains_key(name) {
-                let known = config.contexts.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(Failure::new(Code::NotFound, format!("no context '{name}'; there are: {known}")));
-            }
+            known(&config, name)?;
             config.current = Some(name.clone());
             save(&config)
         }
         ContextCommand::Set { name } => {
             let found = Context::find(args)?;
-            let token_file = std::path::absolute(&found.token_file)?;
-            let ca = found.ca.exists().then(|| std::path::absolute(&found.ca)).transpose()?;
-            config.contexts.insert(name.clone(), Entry { hub: found.hub, token_file, ca });
+            let token = match found.token {
+                Secret::TokenFile(file) => Secret::TokenFile(std::path::absolute(&file)?),
+                token => token,
+            };
+            let ca = match found.ca {
+                Authority::Ca(path) if !path.exists() => None,
+                Authority::Ca(path) => Some(Authority::Ca(std::path::absolute(&path)?)),
+                pem => Some(pem),
+            };
+            config.contexts.insert(name.clone(), Entry { hub: found.hub, token, ca });
             config.current = Some(name.clone());
             save(&config)
         }
@@ -160,13 +247,21 @@ pub fn main(command: &ContextCommand, args: &HubArgs) -> Done {
         }
         ContextCommand::Show => {
             let found = Context::find(args)?;
-            say!(
-                "hub         {} ({})\ntoken file  {}",
-                found.hub,
-                found.hub_from,
-                found.token_file.display()
-            );
+            say!("hub    {} ({})\ntoken  {}", found.hub, found.hub_from, found.token.shown());
             Ok(())
+        }
+    }
+}
+
+impl Secret {
+    /// Of a token, whose it is; never the token.
+    fn shown(&self) -> String {
+        match self {
+            Secret::TokenFile(file) => file.display().to_string(),
+            Secret::Token(token) => {
+                let name = token.strip_prefix("skerry_").and_then(|rest| Some(rest.split_once('_')?.0));
+                format!("kept here, of {}", name.unwrap_or("the hub's first"))
+            }
         }
     }
 }
@@ -189,6 +284,15 @@ fn path() -> Done<PathBuf> {
 
 fn load() -> Done<Config> {
     let Ok(path) = path() else { return Ok(Config::default()) };
+    if let Ok(metadata) = path.metadata()
+        && metadata.mode() & 0o077 != 0
+    {
+        let mode = metadata.mode() & 0o777;
+        let path = path.display();
+        return Err(Failure::usage(format!(
+            "{path} holds tokens and may be read by others (mode {mode:o}): chmod 600 {path}"
+        )));
+    }
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map_err(|why| {
             Failure::usage(format!("{} cannot be read: {why}; mend or remove it", path.display()))
@@ -200,11 +304,13 @@ fn load() -> Done<Config> {
 fn save(config: &Config) -> Done {
     let path = path()?;
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
-    let temporary = path.with_extension("tmp");
-    let mut file =
-        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    // One that is left over may be somebody else's, or open to others.
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(serde_json::to_string_pretty(config).unwrap_or_default().as_bytes())?;
+    file.sync_all()?;
     Ok(std::fs::rename(&temporary, &path)?)
 }

@@ -9,8 +9,10 @@ macro_rules! say {
     }};
 }
 
+mod access;
 mod agents;
 mod apply;
+mod audit;
 mod change;
 mod client;
 mod context;
@@ -22,6 +24,7 @@ mod fleet;
 mod get;
 mod hub_cmd;
 mod kinds;
+mod login;
 mod logs;
 mod progress;
 mod push;
@@ -92,6 +95,18 @@ enum Command {
     /// Tokens with which boards join
     #[command(subcommand)]
     JoinToken(trust::TokenCommand),
+    /// Tokens of operators and programs
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Roles: what a token may do
+    #[command(subcommand)]
+    Role(access::RoleCommand),
+    /// Who did what, when, from where, and how it ended
+    Audit(audit::AuditArgs),
+    /// Keep a hub's address, its CA and a token as a context, and use it
+    Login(login::LoginArgs),
+    /// Whose token is used, and what it may do
+    Whoami,
     /// The hub's certificate authority
     #[command(subcommand)]
     Ca(trust::CaCommand),
@@ -176,6 +191,11 @@ fn perform(command: Command, hub: &HubArgs) -> Done {
         Command::Get(args) => get::main(client()?, &args),
         Command::Agents(args) => agents::main(client()?, args),
         Command::JoinToken(command) => trust::token(&client()?, &command),
+        Command::Token(command) => access::token(&client()?, &command),
+        Command::Role(command) => access::role(&client()?, &command),
+        Command::Audit(args) => audit::main(&client()?, &args),
+        Command::Login(args) => login::main(&args, hub),
+        Command::Whoami => access::whoami(&client()?),
         Command::Ca(command) => trust::ca(&client()?, &command),
         Command::Artifacts(args) => get::main(client()?, &args.list(kinds::Kind::Artifacts)),
         Command::Images(args) => get::main(client()?, &args.list(kinds::Kind::Images)),

@@ -27,6 +27,7 @@ use super::ring::Ring;
 use crate::api::server::Gate;
 use crate::api::{self, App, Identity};
 use crate::artifact::ArtifactStore;
+use crate::audit::Audit;
 use crate::compile::{self, Workers};
 use crate::data::{self, DataDir};
 use crate::fetch::Fetcher;
@@ -121,6 +122,7 @@ impl Parts {
             key,
             identity,
             door,
+            Audit::open(&data.root().join("audit"))?,
             stop.clone(),
         );
         tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));
@@ -176,6 +178,7 @@ fn facts(
         agents: loaded.agents,
         artifacts: loaded.artifacts,
         trust: loaded.trust,
+        access: loaded.access,
         events: loaded.events,
         engines: compile::engines(),
         artifacts_url: url.to_string(),

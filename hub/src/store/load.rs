@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use contract::{AgentId, Digest, WorkloadKey};
+use hub_core::access::AccessFacts;
 use hub_core::record::{AgentRecord, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord};
 use hub_core::trust::TrustFacts;
 use kv::{Kv, KvError, Record};
@@ -18,6 +19,7 @@ pub struct Loaded {
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub trust: TrustFacts,
+    pub access: AccessFacts,
     pub events: Vec<EventRecord>,
     /// The lowest event that is stored, or the first that will be.
     pub oldest_event: u64,
@@ -69,6 +71,7 @@ impl Loaded {
             Key::Agent(agent) => drop(self.agents.insert(agent, decode(value)?)),
             Key::Artifact(digest) => drop(self.artifacts.insert(digest, decode(value)?)),
             Key::Trust(key) => drop(self.trust.insert(key, decode(value)?)),
+            Key::Access(key) => drop(self.access.insert(key, decode(value)?)),
             // In the order of their keys, which is that of their numbers.
             Key::Event(_) => self.events.push(decode(value)?),
         }

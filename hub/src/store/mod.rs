@@ -7,6 +7,8 @@
 //! p<ns>/<name>/<agent>     PlacementRecord
 //! a<agent>                 AgentRecord
 //! r<64 hex>                ArtifactRecord
+//! t…                       TrustRecord: join tokens, identities, expected boards
+//! o…                       AccessRecord: operators' tokens, roles
 //! e<8 bytes, big endian>   EventRecord; the order of keys is the order of events
 //! ```
 //! The longest key (a placement of three names of 63) is exactly what the store takes.
@@ -16,6 +18,7 @@ mod open;
 mod writer;
 
 use contract::{AgentId, Digest, WorkloadKey};
+use hub_core::access::AccessKey;
 use hub_core::api::Write;
 use hub_core::trust::TrustKey;
 use kv::VALUE_BYTES_MAX;
@@ -40,6 +43,7 @@ pub enum Key {
     Agent(AgentId),
     Artifact(Digest),
     Trust(TrustKey),
+    Access(AccessKey),
     Event(u64),
 }
 
@@ -55,6 +59,8 @@ impl Key {
             Key::Trust(TrustKey::Token(id)) => format!("tt{}", id.hex()).into_bytes(),
             Key::Trust(TrustKey::Identity(agent)) => format!("ti{agent}").into_bytes(),
             Key::Trust(TrustKey::Expected(agent)) => format!("te{agent}").into_bytes(),
+            Key::Access(AccessKey::Token(name)) => format!("ot{name}").into_bytes(),
+            Key::Access(AccessKey::Role(name)) => format!("or{name}").into_bytes(),
             Key::Event(seq) => [b"e".as_slice(), &seq.to_be_bytes()].concat(),
         }
     }
@@ -76,6 +82,7 @@ impl Key {
             b'a' => Some(Key::Agent(rest.parse().ok()?)),
             b'r' => Some(Key::Artifact(format!("sha256:{rest}").parse().ok()?)),
             b't' => Some(Key::Trust(trust_key(rest)?)),
+            b'o' => Some(Key::Access(access_key(rest)?)),
             _ => None,
         }
     }
@@ -87,6 +94,15 @@ fn trust_key(text: &str) -> Option<TrustKey> {
         "t" => Some(TrustKey::Token(format!("sha256:{rest}").parse().ok()?)),
         "i" => Some(TrustKey::Identity(rest.parse().ok()?)),
         "e" => Some(TrustKey::Expected(rest.parse().ok()?)),
+        _ => None,
+    }
+}
+
+fn access_key(text: &str) -> Option<AccessKey> {
+    let (kind, rest) = text.split_at_checked(1)?;
+    match kind {
+        "t" => Some(AccessKey::Token(rest.parse().ok()?)),
+        "r" => Some(AccessKey::Role(rest.parse().ok()?)),
         _ => None,
     }
 }
@@ -105,6 +121,7 @@ fn changes(write: &Write, oldest_event: &mut u64) -> Vec<Change> {
         Write::Agent { agent, record } => vec![put(Key::Agent(agent.clone()), record.as_deref())],
         Write::Artifact { digest, record } => vec![put(Key::Artifact(*digest), record.as_deref())],
         Write::Trust { key, record } => vec![put(Key::Trust(key.clone()), record.as_deref())],
+        Write::Access { key, record } => vec![put(Key::Access(key.clone()), record.as_deref())],
         Write::Event(event) => vec![put(Key::Event(event.seq), Some(event))],
         Write::EventsBelow(below) => {
             let from = std::mem::replace(oldest_event, (*oldest_event).max(*below));
@@ -153,7 +170,9 @@ mod tests {
             Key::Agent(agent.clone()),
             Key::Trust(TrustKey::Token(Digest::of(b"s"))),
             Key::Trust(TrustKey::Identity(agent.clone())),
-            Key::Trust(TrustKey::Expected(agent)),
+            Key::Trust(TrustKey::Expected(agent.clone())),
+            Key::Access(AccessKey::Token(agent.0.clone())),
+            Key::Access(AccessKey::Role(agent.0)),
             Key::Artifact(Digest::of(b"x")),
             Key::Event(u64::MAX),
         ] {

@@ -67,6 +67,8 @@ impl Store {
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
                 // No board joins here: who may speak is decided before what is said.
                 Write::Trust { .. } => {}
+                // Nor is anybody asked who asks.
+                Write::Access { .. } => {}
                 Write::Event(event) => drop(self.events.insert(event.seq, *event)),
                 Write::EventsBelow(seq) => self.events.retain(|s, _| *s >= seq),
             }
@@ -96,6 +98,7 @@ impl World {
             agents: disk.agents.clone(),
             artifacts: disk.artifacts.clone(),
             trust: Default::default(),
+            access: Default::default(),
             events: disk.events.values().cloned().collect(),
             engines: vec![ENGINE.into()],
             artifacts_url: "http://hub:8080".into(),

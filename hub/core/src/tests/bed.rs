@@ -24,6 +24,7 @@ pub struct Store {
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub events: BTreeMap<u64, EventRecord>,
     pub trust: crate::trust::TrustFacts,
+    pub access: crate::access::AccessFacts,
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -43,6 +44,7 @@ impl Store {
                 Write::Agent { agent, record } => put(&mut self.agents, agent, record.map(|r| *r)),
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
                 Write::Trust { key, record } => put(&mut self.trust, key, record.map(|r| *r)),
+                Write::Access { key, record } => put(&mut self.access, key, record.map(|r| *r)),
                 Write::Event(event) => drop(self.events.insert(event.seq, *event)),
                 Write::EventsBelow(seq) => self.events.retain(|s, _| *s >= seq),
             }
@@ -58,6 +60,7 @@ impl Store {
             placements: self.placements.clone(),
             agents: self.agents.clone(),
             artifacts: self.artifacts.clone(),
+            access: self.access.clone(),
             trust: self.trust.clone(),
             events: self.events.values().cloned().collect(),
             engines: vec![ENGINE.into()],

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Answer, Refusal, RequestId};
 use crate::core::Core;
-use guesses::Guesses;
 
+pub use guesses::Guesses;
 pub use join::{JoinAsk, Known};
 pub use manage::Chosen;
 pub use token::NewToken;

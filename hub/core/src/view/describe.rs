@@ -78,7 +78,7 @@ impl Core {
         let filter = InstanceFilter { workload: Some(key.clone()), ..InstanceFilter::default() };
         let (instances, more_instances) = cut(self.instances(now, &filter), INSTANCES_MAX);
         let not_here = self.not_here(work);
-        let filter = EventFilter { workload: Some(key.clone()), agent: None };
+        let filter = EventFilter { workload: Some(key.clone()), agent: None, within: None };
         Some(Describe {
             workload: self.workload(key)?,
             effective: EffectiveView::of(&work.template.run),

@@ -2,9 +2,10 @@
 
 use contract::message::EventKind;
 use contract::time::Millis;
-use contract::{AgentId, InstanceId, WorkloadKey};
+use contract::{AgentId, InstanceId, Name, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::access::rights::Many;
 use crate::core::Core;
 use crate::record::EventRecord;
 
@@ -30,11 +31,16 @@ pub struct EventView {
 pub struct EventFilter {
     pub workload: Option<WorkloadKey>,
     pub agent: Option<AgentId>,
+    /// Of workloads, those in these namespaces; all when absent.
+    pub within: Option<Many<Name>>,
 }
 
 impl EventFilter {
     fn wants(&self, event: &EventRecord) -> bool {
-        (self.workload.is_none() || self.workload == event.workload)
+        let namespace = event.workload.as_ref().map(|key| &key.namespace);
+        let within = |within: &Many<Name>| namespace.is_none_or(|namespace| within.has(namespace));
+        self.within.as_ref().is_none_or(within)
+            && (self.workload.is_none() || self.workload == event.workload)
             && (self.agent.is_none() || self.agent == event.agent)
     }
 }
