@@ -5,6 +5,7 @@
 //! token 0600     lets operators in                agent-token 0600  lets agents into the broker
 //! ca.pem 0600    the CA's key and certificate    ca.crt         the certificate, for whoever checks one
 //! server.pem     the hub's own certificate and key, made anew from the CA as needed
+//! audit/         who did what, 0700
 //! store/         the key-value store              artifacts/     blobs by digest
 //! lineage        the store's lineage: without it nobody could tell a lost store from a first start
 //! lock           held while a hub runs            hub.json       where the running hub listens
