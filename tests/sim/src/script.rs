@@ -10,7 +10,8 @@ use contract::spec::{
     EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec,
 };
 use contract::{AgentId, Digest, InstanceId, WorkloadKey};
-use hub_core::api::{Apply, NewArtifact, Request};
+use hub_core::access::rights::Many;
+use hub_core::api::{Apply, NewArtifact, Prune, Request};
 use hub_core::record::ArtifactKind;
 
 use crate::board::Board;
@@ -232,7 +233,8 @@ impl World {
             84..94 => self.request(Request::Delete { keys: vec![key(n)], if_version: None }),
             94..97 => {
                 let workload = self.some_workload(n);
-                let prune = Some(BTreeMap::from([("app".to_string(), format!("g{}", n % 2))]));
+                let labels = BTreeMap::from([("app".to_string(), format!("g{}", n % 2))]);
+                let prune = Some(Prune { labels, within: Many::All });
                 let (workloads, if_versions) = (vec![workload], BTreeMap::new());
                 self.request(Request::Apply(Box::new(Apply {
                     workloads,

@@ -5,6 +5,7 @@ use contract::{Digest, Version};
 
 use super::bed::*;
 use super::board::*;
+use crate::access::rights::Many;
 use crate::api::*;
 
 fn refused(answer: Answer) -> Vec<String> {
@@ -159,13 +160,13 @@ fn prune_deletes_by_label_what_is_not_applied() {
     bed.apply(vec![labelled("a"), labelled("b"), every("c", "app:1")]);
     board.converse(&mut bed);
     let mut apply = apply_of(vec![labelled("a")]);
-    apply.prune = Some(labels(&[("app", "x")]));
+    apply.prune = Some(Prune { labels: labels(&[("app", "x")]), within: Many::All });
     let (changes, _) = applied(bed.ask(Request::Apply(Box::new(apply.clone()))));
     assert_eq!(changes, [("ns/a".into(), ChangeKind::Unchanged), ("ns/b".into(), ChangeKind::Deleted)]);
     board.converse(&mut bed);
     let running: Vec<String> = board.desired.unwrap().assignments.keys().map(|k| k.to_string()).collect();
     assert_eq!(running, ["ns/a", "ns/c"]);
-    apply.prune = Some(labels(&[]));
+    apply.prune = Some(Prune { labels: labels(&[]), within: Many::All });
     assert!(refused(bed.ask(Request::Apply(Box::new(apply))))[0].contains("names no label"));
 }
 
