@@ -96,3 +96,42 @@ fn an_adopted_user_of_a_device_runs_on() {
     board.settle();
     assert_eq!(board.live_run(&instance("a", 0)), first);
 }
+
+/// The deadline of a trial is for what was tried: it begins with the first start.
+#[test]
+fn no_deadline_runs_while_a_new_revision_waits_for_its_device() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    board.advance(5000);
+    let before = board.live_run(&instance("a", 0));
+    let next = with_device("a", 2, PLC);
+    let deadline = next.run.health_deadline_ms;
+    board.desired(document(2, [next]));
+    board.advance(3 * deadline);
+    assert_eq!(board.live_run(&instance("a", 0)), before, "the good one runs on, and nothing was rejected");
+    board.plug(PLC, Some(1));
+    board.advance(5000);
+    assert_eq!(board.status("a", 0).revision, revision(2));
+    board.advance(deadline);
+    assert_eq!(board.status("a", 0).revision, revision(2), "it had its whole time, and became good");
+}
+
+/// Nothing would run there until the device came back, and the one before needs none.
+#[test]
+fn a_trial_whose_device_goes_and_stays_away_falls_back_at_its_deadline() {
+    let mut board = Board::running(document(1, [assignment("a", 1, &[0])]));
+    board.advance(5000);
+    board.plug(PLC, Some(1));
+    let mut next = with_device("a", 2, PLC);
+    next.run.healthy_after_ms = 10_000;
+    let deadline = next.run.health_deadline_ms;
+    board.desired(document(2, [next]));
+    board.plug(PLC, Some(1));
+    board.advance(1000);
+    assert_eq!(board.status("a", 0).revision, revision(2));
+    board.plug(PLC, None);
+    board.advance(deadline / 2);
+    assert!(waits_for(&board, PLC), "{:?}", board.status("a", 0));
+    board.advance(deadline);
+    assert_eq!(board.status("a", 0).revision, revision(1));
+    assert!(board.live_run(&instance("a", 0)).is_some());
+}
