@@ -23,6 +23,10 @@ const fn peer(id: &'static str, title: &'static str, beside: &'static str) -> Fi
     Figure { id, title, unit: "ms", budget: None, beside: Some(beside) }
 }
 
+const fn kib(id: &'static str, title: &'static str, beside: &'static str) -> Figure {
+    Figure { id, title, unit: "KiB", budget: None, beside: Some(beside) }
+}
+
 /// In the order in which they are told.
 pub const CATALOGUE: &[Figure] = &[
     ours("apply.1.runs", "apply → running, 1: first line", "ms", Some(20.0)),
@@ -60,6 +64,13 @@ pub const CATALOGUE: &[Figure] = &[
     peer("container.runc-same.wall", "  runc, with both", "container.ours.wall"),
     peer("container.podman.wall", "  podman", "container.ours.wall"),
     peer("container.docker.wall", "  docker", "container.ours.wall"),
+    ours("beside.ours.pss", "beside a container: our shim, PSS", "KiB", None),
+    ours("beside.ours.dirty", "  … private dirty", "KiB", Some(1024.0)),
+    kib("beside.podman.pss", "  conmon (podman): PSS", "beside.ours.pss"),
+    kib("beside.podman.dirty", "  … private dirty", "beside.ours.dirty"),
+    kib("beside.docker.pss", "  containerd-shim (docker): PSS", "beside.ours.pss"),
+    kib("beside.docker.dirty", "  … private dirty", "beside.ours.dirty"),
+    ours("memory.agent.oci.pss", "agent with one container: PSS", "KiB", Some(5120.0)),
     ours("memory.agent.0.pss", "agent, 0 workloads: PSS", "KiB", Some(5120.0)),
     ours("memory.agent.0.rss", "  … RSS", "KiB", None),
     ours("memory.agent.0.dirty", "  … private dirty", "KiB", None),

@@ -4,7 +4,7 @@ use e2e::{Fleet, binary};
 
 use crate::figures::Figures;
 use crate::process::{Memory, memory};
-use crate::scene::{Kind, delete, empty, fleet, manifest, names};
+use crate::scene::{Kind, delete, empty, fleet, manifest, names, settle};
 
 const STEPS: [usize; 2] = [10, 100];
 /// So that a hundred fit two cores.
@@ -58,9 +58,4 @@ fn at(figures: &mut Figures, fleet: &Fleet, count: usize) {
         figures.add("memory.all.100.pss", agent.pss + shims.iter().map(|m| m.pss).sum::<f64>());
     }
     figures.note("Shims share their code with the agent, so PSS falls as their number grows; a shim's private dirty memory includes its guest's linear memory.".to_string());
-}
-
-/// The last commit and report are out, and nothing is about to happen.
-fn settle() {
-    std::thread::sleep(std::time::Duration::from_secs(2));
 }

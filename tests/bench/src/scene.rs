@@ -92,6 +92,11 @@ pub fn fleet(workloads: usize, cpu_millis: u32, hub_args: &[&str]) -> (Fleet, Ve
     (fleet, names)
 }
 
+/// The last commit and report are out, memory is given back, and nothing is about to happen.
+pub fn settle() {
+    std::thread::sleep(Duration::from_secs(5));
+}
+
 /// Returns when only `left` runs are on the board.
 pub fn delete(fleet: &Fleet, names: &[String], left: usize) {
     for name in names {

@@ -32,19 +32,20 @@ pub use serde_json::{Value, json};
 pub use stock::{own_network, push_stock, stock_images};
 pub use wait::{eventually, until};
 
-/// The binaries of this build, beside the test's own executable.
+/// The binaries of this build: beside a program's own executable, above a test's (`target/<profile>/deps/<test>`).
 pub fn binary(name: &str) -> PathBuf {
-    let dir = std::env::var_os("SKERRY_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
-        let own = std::env::current_exe().expect("a test has a path");
-        own.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_path_buf()
-    });
-    let path = dir.join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: cargo build --profile ci -p hub && cargo build --profile ci -p edge-agent",
-        path.display()
-    );
-    path
+    let places = match std::env::var_os("SKERRY_BIN_DIR") {
+        Some(named) => vec![PathBuf::from(named)],
+        None => {
+            let own = std::env::current_exe().expect("a test has a path");
+            own.ancestors().skip(1).take(2).map(Path::to_path_buf).collect()
+        }
+    };
+    places.iter().map(|dir| dir.join(name)).find(|path| path.exists()).unwrap_or_else(|| {
+        panic!(
+            "{name} is not in {places:?}: cargo build --profile ci -p hub && cargo build --profile ci -p edge-agent"
+        )
+    })
 }
 
 /// A built guest of `workloads/samples`.

@@ -6,7 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Runner;
+use super::beside::parent;
 use super::place::{Account, GROUP, Place, done};
+use crate::process::{Memory, memory};
+use crate::scene::settle;
 
 const IMAGE: &str = "skerry-bench";
 const LONGEST: Duration = Duration::from_secs(30);
@@ -18,11 +21,17 @@ pub fn found(place: &Place) -> Vec<Result<Box<dyn Runner>, String>> {
 }
 
 /// No network, our limits.
-fn run(id: &str) -> Vec<String> {
+fn run(id: &str, more: &[&str], command: &[&str]) -> Vec<String> {
     let parent = format!("--cgroup-parent={GROUP}/{id}/c");
     let words = ["run", "--rm", "--network=none", "--memory=64m", "--cpus=2", "--pids-limit=32", &parent];
-    words.into_iter().chain([IMAGE, "/bin/true"]).map(String::from).collect()
+    [&words, more, &[IMAGE], command].concat().into_iter().map(String::from).collect()
 }
+
+fn once(id: &str) -> Vec<String> {
+    run(id, &[], &["/bin/true"])
+}
+
+const STAYS: [&str; 3] = ["/bin/busybox", "sleep", "600"];
 
 /// The root file system as an archive, for engines import no directories.
 fn archive(place: &Place) -> Result<PathBuf, String> {
@@ -82,7 +91,21 @@ impl Runner for Podman {
 
     fn once(&mut self, account: &Account) -> Result<(), String> {
         let mut command = account.command("podman");
-        done(command.args(&self.before).env("CONTAINERS_CONF", &self.conf).args(run("podman"))).map(drop)
+        done(command.args(&self.before).env("CONTAINERS_CONF", &self.conf).args(once("podman"))).map(drop)
+    }
+
+    fn beside(&mut self, account: &Account) -> Result<Option<Memory>, String> {
+        let podman = |account: &Account, args: &[String]| {
+            let mut command = account.command("podman");
+            done(command.args(&self.before).env("CONTAINERS_CONF", &self.conf).args(args))
+        };
+        let pidfile = self.conf.with_file_name("conmon.pid").display().to_string();
+        podman(account, &run("podman", &["-d", "--name", "stays", "--conmon-pidfile", &pidfile], &STAYS))?;
+        settle();
+        let conmon = fs::read_to_string(&pidfile).map_err(|e| format!("{pidfile}: {e}"))?;
+        let conmon = memory(conmon.trim().parse().map_err(|e| format!("{conmon}: {e}"))?);
+        podman(account, &["rm", "-f", "-t", "0", "stays"].map(String::from))?;
+        Ok(Some(conmon))
     }
 }
 
@@ -138,7 +161,17 @@ impl Runner for Docker {
     }
 
     fn once(&mut self, account: &Account) -> Result<(), String> {
-        done(account.command("docker").args(["-H", &self.socket]).args(run("docker"))).map(drop)
+        done(account.command("docker").args(["-H", &self.socket]).args(once("docker"))).map(drop)
+    }
+
+    fn beside(&mut self, account: &Account) -> Result<Option<Memory>, String> {
+        let started = run("docker", &["-d", "--name", "stays"], &STAYS);
+        done(account.command("docker").args(["-H", &self.socket]).args(started))?;
+        settle();
+        let pid = self.client(&["inspect", "-f", "{{.State.Pid}}", "stays"])?;
+        let shim = memory(parent(&pid)?);
+        self.client(&["rm", "-f", "stays"])?;
+        Ok(Some(shim))
     }
 }
 

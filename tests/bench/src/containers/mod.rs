@@ -4,6 +4,7 @@
 //! Each has a cgroup in which all that works for it is counted: commands, daemons, helpers that outlive the
 //! command, the container itself.
 
+mod beside;
 mod engines;
 mod place;
 mod runtimes;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::figures::Figures;
 use crate::machine;
+use crate::process::Memory;
 use crate::scene::ms;
 use place::{Account, Place};
 
@@ -20,6 +22,10 @@ pub trait Runner {
     /// The middle of its figures' ids, and its cgroup.
     fn id(&self) -> &'static str;
     fn once(&mut self, account: &Account) -> Result<(), String>;
+    /// What stays beside a container of it that runs, where that is somebody.
+    fn beside(&mut self, _: &Account) -> Result<Option<Memory>, String> {
+        Ok(None)
+    }
 }
 
 /// Helpers of an engine work on for a while after its command has ended.
@@ -29,6 +35,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// In a thread of its own, for this one goes to a mount namespace that the other measures must not see.
 pub fn measure(figures: &mut Figures, rounds: usize) {
+    beside::ours(figures);
     std::thread::scope(|scope| {
         scope.spawn(|| within(figures, rounds)).join().expect("what went wrong is said above");
     });
@@ -58,6 +65,12 @@ fn within(figures: &mut Figures, rounds: usize) {
                 figures.add(&format!("container.{}.cpu", runner.id()), cpu);
                 figures.add(&format!("container.{}.wall", runner.id()), wall);
             }
+        }
+    }
+    for (runner, account) in &mut runners {
+        match runner.beside(account) {
+            Ok(memory) => memory.into_iter().for_each(|memory| beside::add(figures, runner.id(), memory)),
+            Err(why) => figures.note(format!("{}, running: {why}", runner.id())),
         }
     }
     drop(runners);
