@@ -99,9 +99,8 @@ pub fn present(dir: &RunDir) -> io::Result<Vec<PathBuf>> {
     if !dir.mounts().exists() {
         return Ok(Vec::new());
     }
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let mut below: Vec<_> = points.filter(|point| point.starts_with(dir.path())).collect();
+    let mut below = oci::run::mount_points()?;
+    below.retain(|point| point.starts_with(dir.path()));
     below.reverse();
     Ok(below)
 }
@@ -116,28 +115,9 @@ pub fn unmake(points: &[PathBuf]) -> Result<(), MountError> {
     Ok(())
 }
 
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let (bytes, mut plain, mut at) = (text.as_bytes(), Vec::new(), 0);
-    while at < bytes.len() {
-        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\');
-        let octal = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
-        plain.push(octal.unwrap_or(bytes[at]));
-        at += if octal.is_some() { 4 } else { 1 };
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(plain))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        assert_eq!(unescape(r"/a\040b\134c"), PathBuf::from(r"/a b\c"));
-        assert_eq!(unescape(r"/a\04"), PathBuf::from(r"/a\04"));
-    }
 
     #[test]
     fn a_host_path_that_cannot_be_mounted_is_refused_by_name() {

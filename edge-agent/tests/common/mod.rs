@@ -86,7 +86,8 @@ pub struct Board {
 
 impl Board {
     pub fn new() -> Board {
-        let dir = tempfile::Builder::new().prefix("skerry-agent-").tempdir().unwrap();
+        // With a space: the kernel writes such names otherwise in its tables.
+        let dir = tempfile::Builder::new().prefix("skerry agent-").tempdir().unwrap();
         let cgroup_parent = format!("/skerry-test-{}-{}", std::process::id(), next());
         Board { dir, cgroup_parent }
     }
@@ -119,9 +120,7 @@ impl Board {
         found.extend(settings.cgroups.leaves().unwrap().into_iter().map(|l| format!("cgroup {l}")));
         let runs = fs::read_dir(settings.places.instances()).into_iter().flatten().flatten();
         found.extend(runs.map(|e| format!("directory {}", e.path().display())));
-        let here = self.path().to_str().unwrap();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        found.extend(mounts.lines().filter(|l| l.contains(here)).map(|l| format!("mount {l}")));
+        found.extend(self.mounts().into_iter().map(|point| format!("mount {}", point.display())));
         found.extend(self.processes().into_iter().map(|(pid, line)| format!("process {pid} {line}")));
         found
     }
@@ -133,6 +132,12 @@ impl Board {
             std::thread::yield_now();
         }
         assert_eq!(self.remains(), Vec::<String>::new());
+    }
+
+    fn mounts(&self) -> Vec<PathBuf> {
+        let mut mounts = oci::run::mount_points().unwrap();
+        mounts.retain(|point| point.starts_with(self.path()));
+        mounts
     }
 
     /// Shims of this board, whoever is their parent.
@@ -153,12 +158,7 @@ impl Drop for Board {
             let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        for point in mounts
-            .lines()
-            .filter_map(|l| l.split(' ').nth(4))
-            .filter(|p| Path::new(p).starts_with(self.path()))
-        {
+        for point in self.mounts().iter().rev() {
             let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
         }
         let cgroups = self.settings().cgroups;

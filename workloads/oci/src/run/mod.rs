@@ -19,6 +19,7 @@ pub mod join;
 mod launch;
 mod loopback;
 mod names;
+mod points;
 mod root;
 pub mod seccomp;
 mod settings;
@@ -29,6 +30,7 @@ mod volume;
 use std::io;
 
 pub use container::{Container, Ended, Place, Streams};
+pub use points::mount_points;
 pub use settings::{Capabilities, Device, Limits, Mount, MountSource, Network, Seccomp, Settings, Writable};
 
 #[derive(Debug, thiserror::Error)]

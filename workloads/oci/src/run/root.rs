@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
+use super::points::mount_points;
 use super::settings::Writable;
 use super::{RunError, disk, fault, refused};
 use crate::layer::Rootfs;
@@ -35,9 +36,8 @@ pub fn own_mounts() -> Result<(), RunError> {
 
 /// Of a copy of the board's mounts, those below `all` that are not below `own`.
 pub fn let_go(all: &Path, own: &Path) -> Result<(), RunError> {
-    let table = fs::read_to_string("/proc/self/mountinfo").map_err(fault("/proc/self/mountinfo"))?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
-    for point in points.filter(|p| p.starts_with(all) && !p.starts_with(own)) {
+    let points = mount_points().map_err(fault("/proc/self/mountinfo"))?;
+    for point in points.iter().filter(|p| p.starts_with(all) && !p.starts_with(own)) {
         match unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(e) => return Err(fault(format!("let go of {}", point.display()))(e.into())),
