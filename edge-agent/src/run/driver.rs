@@ -40,8 +40,8 @@ use crate::volumes;
 const FETCH_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// How long the farewell to the broker may hold up a stop.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// After this long without an end of anything, memory that was needed for it is given back: after the agent's own
-/// start, the first session included where there is a hub, and after each start, stop or fetch of work.
+/// After this long with nothing to do, memory that was needed is given back: after the agent's own start, the first
+/// session included where there is a hub, and after each start, stop or fetch of work and what is told of it.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Left when the store is broken: a supervisor starts us anew, the shims live on.
 pub const EXIT_STORE: i32 = 70;
@@ -100,9 +100,6 @@ impl Driver {
                     while let Ok(exited) = inputs.exits.try_recv() {
                         self.on_exited(exited);
                     }
-                    if matches!(event, Event::Finished { .. }) {
-                        settled.as_mut().reset(Instant::now() + SETTLED);
-                    }
                     self.step(event);
                 }
                 Some(exited) = inputs.exits.recv() => self.on_exited(exited),
@@ -112,12 +109,16 @@ impl Driver {
                 Some(reply) = inputs.replies.recv(), if self.link.has_room() => self.link.reply(reply),
                 visitor = inputs.socket.accept() => local::answer(visitor, &self.status()),
                 () = sleep(wake), if wake.is_some() => self.step(Event::Wake),
-                () = &mut settled, if !settled.is_elapsed() => super::frugal::give_back(),
-                () = self.supervisor.beat() => {}
+                () = &mut settled, if !settled.is_elapsed() => {
+                    super::frugal::give_back();
+                    continue;
+                }
+                () = self.supervisor.beat() => continue,
                 () = gone(self.trust.as_deref()) => return self.wipe().await,
                 _ = inputs.stop.recv() => break,
                 _ = inputs.interrupt.recv() => break,
             }
+            settled.as_mut().reset(Instant::now() + SETTLED);
         }
         self.supervisor.stopping();
         self.farewell().await;

@@ -158,3 +158,24 @@ fn an_image_removed_under_a_container_is_fetched_again_for_the_next() {
     fleet.steady("work");
     fleet.finish();
 }
+
+/// What fetching, unpacking and starting needed is given back when it is done.
+#[test]
+fn an_agent_that_started_a_container_is_small_again() {
+    let fleet = Fleet::start(1);
+    push(&fleet, "box", "");
+    fleet.hub.apply(&e2e::manifest("work", "box", TALKS));
+    fleet.steady("work");
+    let agent = fleet.boards[0].process.pid();
+    let mut kib = 0;
+    let pss = || {
+        let rollup = fs::read_to_string(format!("/proc/{agent}/smaps_rollup")).expect("it lives");
+        rollup.lines().find_map(|l| l.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok())
+    };
+    until("it holds 5 MiB at most", || {
+        kib = pss().expect("a sum");
+        kib <= 5 << 10
+    });
+    println!("PSS of an agent that has started a container: {kib} KiB");
+    fleet.finish();
+}
