@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{Hub, Process, binary, manifest};
 
 /// Emulation is slow, and the machine below may be busy.
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(300);
 const STEP: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
