@@ -231,3 +231,26 @@ fn the_description_knows_every_route() {
     }
     test.hub.stop();
 }
+
+#[test]
+fn metrics_are_what_prometheus_reads_and_count_what_is_there() {
+    let test = start();
+    let client = &test.hub.client;
+    client.get_with("/metrics", &[("authorization", "none")]).error(401, "unauthorized");
+    let value = |name: &str| {
+        let text = client.get("/metrics").ok().text();
+        let line = text.lines().find(|line| line.starts_with(&format!("skerry_{name} ")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    assert_eq!(value("broker_up"), Some(1));
+    assert_eq!(value("agents{state=\"online\"}"), Some(0));
+    assert_eq!(value("workloads{namespace=\"default\"}"), None);
+    client.push("guard:1", MODULE);
+    client.post("/v1/apply", scaled("a", 2)).ok();
+    assert_eq!(value("workloads{namespace=\"default\"}"), Some(1));
+    assert_eq!(value("workloads_steady{namespace=\"default\"}"), Some(0));
+    assert_eq!(value("instances{namespace=\"default\"}"), Some(2));
+    let text = client.get("/metrics").ok().text();
+    assert!(text.contains("# TYPE skerry_messages_rejected_total counter\n"), "{text}");
+    test.hub.stop();
+}

@@ -196,16 +196,24 @@ impl EmbeddedBroker {
     }
 
     pub fn stats(&self) -> BrokerStats {
+        self.meter()()
+    }
+
+    /// The same, for somebody who does not own the broker.
+    pub fn meter(&self) -> impl Fn() -> BrokerStats + Send + Sync + use<> {
+        let (scx, hub, retain) = (self.scx.clone(), Arc::clone(&self.hub), self.retain.clone());
         let count = |n: isize| usize::try_from(n).unwrap_or(0);
-        let (retained, retained_bytes, retained_refused) = self.retain.stats();
-        BrokerStats {
-            connections: count(self.scx.connections.count()),
-            sessions: count(self.scx.sessions.count()),
-            retained,
-            retained_bytes,
-            retained_refused,
-            refused: self.hub.refused(),
-            dropped: self.hub.dropped(),
+        move || {
+            let (retained, retained_bytes, retained_refused) = retain.stats();
+            BrokerStats {
+                connections: count(scx.connections.count()),
+                sessions: count(scx.sessions.count()),
+                retained,
+                retained_bytes,
+                retained_refused,
+                refused: hub.refused(),
+                dropped: hub.dropped(),
+            }
         }
     }
 

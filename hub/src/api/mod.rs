@@ -19,6 +19,7 @@ pub mod images;
 pub mod join;
 pub mod lines;
 pub mod logs;
+pub mod metrics;
 pub mod openapi;
 pub mod push;
 pub mod routes;
@@ -81,6 +82,7 @@ pub struct App {
     pub key: Arc<SigningKey>,
     pub identity: Arc<Identity>,
     pub door: Arc<Door>,
+    pub meters: metrics::Meters,
     pub stop: CancellationToken,
 }
 
@@ -106,6 +108,7 @@ impl App {
         identity: Identity,
         door: Arc<Door>,
         audit: Audit,
+        meters: metrics::Meters,
         stop: CancellationToken,
     ) -> App {
         let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
@@ -128,6 +131,7 @@ impl App {
             key,
             identity,
             door,
+            meters,
             stop,
         }
     }

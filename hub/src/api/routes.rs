@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::auth::{Need, Scope};
 use super::error::ErrorBody;
 use super::{
-    App, access, agents, apply, artifacts, audit, blobs, diff, events, fetches, join, logs, openapi, push,
-    status, tickets, trust, watch, workloads,
+    App, access, agents, apply, artifacts, audit, blobs, diff, events, fetches, join, logs, metrics, openapi,
+    push, status, tickets, trust, watch, workloads,
 };
 
 /// What stands in front of a handler.
@@ -236,6 +236,10 @@ fn looking() -> Vec<Route> {
             .needs(Verb::Get, Kind::Hub, Scope::Hub)
             .says("The hub itself")
             .json::<StatusView>(),
+        route("GET", "/metrics", Read, get(metrics::metrics))
+            .needs(Verb::Get, Kind::Hub, Scope::Hub)
+            .says("The fleet and the hub in numbers, for Prometheus")
+            .raw("text/plain; version=0.0.4"),
         route("GET", "/v1/schema", Read, get(apply::schema))
             .needs(Verb::Get, Kind::Hub, Scope::Own)
             .says("The JSON Schema of a manifest")

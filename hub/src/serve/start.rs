@@ -24,6 +24,7 @@ use super::perform::Performer;
 use super::publish::Publisher;
 use super::quiet::Quiet;
 use super::ring::Ring;
+use crate::api::metrics::Meters;
 use crate::api::server::Gate;
 use crate::api::{self, App, Identity};
 use crate::artifact::ArtifactStore;
@@ -80,6 +81,10 @@ impl Parts {
         let (ring, workers, sweep) = (Ring::new(term), Arc::new(workers), Arc::new(Notify::new()));
         let stop = CancellationToken::new();
         let fetcher = Fetcher::new(registries, artifacts.clone(), stop.clone())?;
+        let meters = Meters {
+            inbound: Arc::new(broker.bus.events.meter()),
+            broker: broker.embedded.as_ref().map(|broker| Arc::new(broker.meter()) as _),
+        };
         let publisher = Publisher::start(broker.bus.sender, key.clone(), finish.clone());
         let performer = Performer::new(
             writer,
@@ -123,6 +128,7 @@ impl Parts {
             identity,
             door,
             Audit::open(&data.root().join("audit"))?,
+            meters,
             stop.clone(),
         );
         tokio::spawn(sweeps(app.clone(), Arc::clone(&sweep)));

@@ -174,6 +174,12 @@ impl BusEvents {
     pub fn stats(&self) -> FairStats {
         self.inbound.stats()
     }
+
+    /// The same, for somebody else than whoever takes the events.
+    pub fn meter(&self) -> impl Fn() -> FairStats + Send + Sync + use<> {
+        let inbound = Arc::clone(&self.inbound);
+        move || inbound.stats()
+    }
 }
 
 /// Limits of a bus, for whoever makes one.

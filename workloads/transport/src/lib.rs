@@ -22,7 +22,7 @@ pub mod topic;
 
 pub use bus::{AgentBus, BusEvent, BusEvents, BusLimits, BusSender, Inbound, Outgoing};
 pub use endpoint::{Credentials, Endpoint, EndpointError};
-pub use fair::{FairLimits, FairQueue};
+pub use fair::{FairLimits, FairQueue, FairStats};
 pub use session::{Connector, EndReason, Session, SessionConfig, SessionEvent, SessionLimits, Token, Will};
 #[cfg(feature = "tls")]
 pub use tls::{Floor, Own, Tls, TlsError, Trusted};

@@ -7,6 +7,7 @@ mod describe;
 mod event;
 mod fleet;
 mod instance;
+mod numbers;
 mod status;
 mod workload;
 
@@ -16,6 +17,7 @@ pub use describe::{Describe, EffectiveView, NotHere, RevisionView};
 pub use event::{EventFilter, EventView};
 pub use fleet::{AgentFilter, AgentPage, FIELDS, FieldError, FieldQuery, FleetGroup, FleetView};
 pub use instance::{InstanceFilter, InstanceView};
+pub use numbers::{NamespaceNumbers, Numbers};
 pub use status::{AgentCounts, BrokerView, StatusView};
 pub use workload::{WorkloadList, WorkloadView};
 
