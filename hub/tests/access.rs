@@ -108,6 +108,8 @@ fn a_token_of_one_namespace_sees_and_changes_no_other() {
     hides("/v1/instances");
     case("GET /v1/events");
     hides("/v1/events");
+    case("GET /v1/namespaces");
+    assert!(hides("/v1/namespaces").contains("plant"));
     case("GET /v1/artifacts");
     assert!(hides("/v1/artifacts").contains("plant/press"));
     case("GET /v1/artifacts/{reference}");

@@ -8,6 +8,7 @@ use contract::platform::Platform;
 use contract::spec::Workload;
 use contract::{AgentId, RevisionId, Version, WorkloadKey, rules};
 
+use crate::access;
 use crate::api::{AppliedChange, Apply, ChangeKind, Prune, Refusal};
 use crate::artifact::ARTIFACTS_MAX;
 use crate::charge::Charge;
@@ -107,6 +108,7 @@ impl Admission<'_> {
         }
         if self.errors.is_empty() {
             self.documents();
+            self.errors.extend(access::over_quota(self.world, &self.admitted.records));
             self.errors.extend(reserve::clashes(self.world, &self.images, &self.admitted.records));
         }
     }
@@ -138,6 +140,7 @@ impl Admission<'_> {
         for finding in findings {
             self.refuse(&key, &finding.path, finding.reason);
         }
+        self.errors.extend(access::forbidden(self.world, workload));
         let artifact = match self.images.meaning(&key, &workload.spec.image) {
             Ok(artifact) => artifact.clone(),
             Err(reason) => return self.refuse(&key, "spec.image", reason),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{AgentId, WorkloadKey};
 
+use crate::access;
 use crate::core::Core;
 use crate::dirty::{From, Scope};
 use crate::place::{self, Board, Groups};
@@ -96,7 +97,12 @@ impl Core {
     fn every_one(&mut self, key: &WorkloadKey, id: &AgentId) {
         let Some((work, agent)) = self.pair(key, id) else { return };
         let (ask, board) = (work.ask(), self.world.board(work, id, agent));
-        let why = place::every(&ask, &board).err();
+        let was_here = work.placed.contains_key(id);
+        let mut why = place::every(&ask, &board).err();
+        if !was_here && why.as_ref().is_none_or(place::WhyNot::is_of_room) {
+            // Nobody yields for what its namespace has no room for.
+            why = access::no_room(&self.world, work).map(place::WhyNot::Quota).or(why);
+        }
         let of_room = why.as_ref().is_some_and(place::WhyNot::is_of_room);
         let meant = why.as_ref().is_none_or(|why| !why.is_not_meant());
         let is_here = why.is_none() || of_room && self.make_room(key, id);

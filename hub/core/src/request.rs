@@ -1,9 +1,12 @@
 //! What does an operator's request change? Admitted by `admit`, written in one commit, answered
 //! when that is durable.
 
-use contract::time::Now;
-use contract::{AgentId, Attempt, Version, WorkloadKey};
+use std::collections::{BTreeMap, BTreeSet};
 
+use contract::time::Now;
+use contract::{AgentId, Attempt, Name, Version, WorkloadKey};
+
+use crate::access::over_quota;
 use crate::admit::{Admitted, Denied, admit};
 use crate::api::{Answer, Apply, ChangeKind, Op, Refusal, Request, RequestId};
 use crate::core::Core;
@@ -104,6 +107,7 @@ impl Core {
         if yields {
             self.dirty_all_starving();
         }
+        self.dirty_namespace(&key.namespace);
     }
 
     fn drop_workload(&mut self, key: &WorkloadKey) {
@@ -120,6 +124,7 @@ impl Core {
         self.world.take_work(key);
         self.world.starving.remove(key);
         self.queues.dirty.forget(key);
+        self.dirty_namespace(&key.namespace);
     }
 
     fn on_delete(&mut self, id: RequestId, keys: Vec<WorkloadKey>, if_version: Option<Version>) {
@@ -170,6 +175,11 @@ impl Core {
         }
         if record.manifest.spec.replicas != Some(replicas) {
             record.manifest.spec.replicas = Some(replicas);
+            let scaled = BTreeMap::from([(key.clone(), Some(record.clone()))]);
+            let errors = over_quota(&self.world, &scaled);
+            if !errors.is_empty() {
+                return self.out.answer(id, Answer::Refused { errors });
+            }
             self.commit();
             self.write_workload(now, key, Some(record));
         }
@@ -204,7 +214,7 @@ impl Core {
         let works = agent.works.clone();
         self.timers.set(agent_id, due, None);
         self.commit();
-        for key in works {
+        for key in works.clone() {
             self.world.set_placed(&key, agent_id, None);
             self.out.placement(&key, agent_id);
             self.queues.dirty.all(&key);
@@ -216,6 +226,8 @@ impl Core {
         }
         self.world.remove_agent(agent_id);
         self.drains.forget(agent_id);
+        let namespaces: BTreeSet<Name> = works.into_iter().map(|key| key.namespace).collect();
+        namespaces.iter().for_each(|name| self.dirty_namespace(name));
         if self.world.trust.identities.contains_key(agent_id) {
             self.world.trust.drop_identity(agent_id);
             self.out.trust(TrustKey::Identity(agent_id.clone()));

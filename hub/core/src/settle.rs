@@ -43,7 +43,11 @@ impl Core {
         let same_record = before.map(|p| &p.record) == placed.as_ref().map(|p| &p.record);
         if before != placed.as_ref() {
             let ports = work.ports_on(id);
+            let (gone, every) = (placed.is_none(), work.every_agent());
             let freed = self.world.set_placed(key, id, placed);
+            if gone && every {
+                self.dirty_namespace(&key.namespace);
+            }
             let left = self.pair(key, id).map_or(BTreeSet::new(), |(work, _)| work.ports_on(id));
             if freed || !ports.is_subset(&left) {
                 self.dirty_starving(id);

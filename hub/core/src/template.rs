@@ -8,6 +8,7 @@ use contract::run::{ArtifactRef, Assignment, MountSource, RunSpec};
 use contract::spec::{EnvValue, Runtime, Workload};
 use contract::{Attempt, Digest, RevisionId, WorkloadKey};
 
+use crate::access::Taken;
 use crate::charge::Price;
 use crate::labels::Labels;
 
@@ -21,6 +22,8 @@ pub struct Template {
     /// Agent labels that the environment refers to.
     pub labels: BTreeSet<String>,
     pub price: Price,
+    /// Of its namespace's quota, by one instance.
+    pub taken: Taken,
     /// Nobody named a signal, so that the image's own holds, if it has one.
     pub image_stops: bool,
     /// Environment as written, in `run.env`; the artefact is a placeholder.
@@ -64,8 +67,9 @@ impl Template {
         let requires = requires(&run);
         let (key, price) = (manifest.key(), Price::default());
         let image_stops = runtime == Runtime::Oci && spec.stop.as_ref().is_none_or(|s| s.signal.is_none());
+        let taken = Taken::by_one(manifest);
         let mut template =
-            Template { key, revision, image, runtime, requires, labels, price, image_stops, run };
+            Template { key, revision, image, runtime, requires, labels, price, taken, image_stops, run };
         template.price = template.priced();
         // Time can be shared and memory cannot: a cpu limit that nobody asked for reserves nothing, or
         // four small workloads with no word about cpu would fill a board of two cores.

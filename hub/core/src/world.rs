@@ -6,7 +6,7 @@ use std::sync::Arc;
 use contract::platform::Platform;
 use contract::spec::Runtime;
 use contract::time::Millis;
-use contract::{AgentId, Digest, RevisionId, WorkloadKey};
+use contract::{AgentId, Digest, Name, RevisionId, WorkloadKey};
 
 use crate::access::Access;
 use crate::api::HubFacts;
@@ -306,6 +306,12 @@ impl World {
         agent.used = agent.used.minus(old).plus(new);
         self.weigh(id);
         old.minus(new) != Charge::default()
+    }
+
+    pub fn works_in<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = (&'a WorkloadKey, &'a Work)> {
+        // Keys are sorted by namespace first; no name sorts before '0'.
+        let first = WorkloadKey { namespace: name.clone(), name: "0".parse().expect("a legal name") };
+        self.works.range(first..).take_while(move |(key, _)| key.namespace == *name)
     }
 
     pub fn set_unplaced(&mut self, key: &WorkloadKey, change: impl FnOnce(&mut Unplaced)) {

@@ -20,6 +20,7 @@ pub mod join;
 pub mod lines;
 pub mod logs;
 pub mod metrics;
+pub mod namespaces;
 pub mod openapi;
 pub mod push;
 pub mod routes;

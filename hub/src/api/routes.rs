@@ -1,6 +1,7 @@
 //! Every route of the API: what it is for, who may use it, what it takes and answers.
 
 use axum::routing::{MethodRouter, delete, get, post, put};
+use hub_core::access::Namespace;
 use hub_core::access::rights::{Kind, Role, Verb};
 use hub_core::api::Answer;
 use hub_core::view::{AgentView, ArtifactView, Describe, StatusView, WorkloadView};
@@ -9,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::auth::{Need, Scope};
 use super::error::ErrorBody;
 use super::{
-    App, access, agents, apply, artifacts, audit, blobs, diff, events, fetches, join, logs, metrics, openapi,
-    push, status, tickets, trust, watch, workloads,
+    App, access, agents, apply, artifacts, audit, blobs, diff, events, fetches, join, logs, metrics,
+    namespaces, openapi, push, status, tickets, trust, watch, workloads,
 };
 
 /// What stands in front of a handler.
@@ -332,6 +333,19 @@ fn operators() -> Vec<Route> {
         route("DELETE", "/v1/roles/{name}", Change, delete(access::drop_role))
             .needs(Verb::Delete, Kind::Roles, Scope::Hub)
             .says("Remove a role that no token has")
+            .json::<Answer>(),
+        route("GET", "/v1/namespaces", Read, get(namespaces::list))
+            .needs(Verb::Get, Kind::Namespaces, Scope::Parts)
+            .says("Namespaces: what each takes, how much it may take, and what may not run in it")
+            .json::<namespaces::NamespaceList>(),
+        route("PUT", "/v1/namespaces/{name}", Change, put(namespaces::put))
+            .needs(Verb::Apply, Kind::Namespaces, Scope::Hub)
+            .says("Say how much a namespace may take, and what may not run in it")
+            .takes::<Namespace>()
+            .json::<Answer>(),
+        route("DELETE", "/v1/namespaces/{name}", Change, delete(namespaces::remove))
+            .needs(Verb::Delete, Kind::Namespaces, Scope::Hub)
+            .says("Let a namespace take what it likes; what is in it stays")
             .json::<Answer>(),
         route("GET", "/v1/audit", Read, get(audit::list))
             .needs(Verb::Get, Kind::Audit, Scope::Hub)

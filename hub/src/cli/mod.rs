@@ -26,6 +26,7 @@ mod hub_cmd;
 mod kinds;
 mod login;
 mod logs;
+mod namespace;
 mod progress;
 mod push;
 mod sse;
@@ -101,6 +102,9 @@ enum Command {
     /// Roles: what a token may do
     #[command(subcommand)]
     Role(access::RoleCommand),
+    /// How much a namespace may take, and what may not run in it
+    #[command(subcommand, visible_alias = "ns")]
+    Namespace(namespace::NamespaceCommand),
     /// Who did what, when, from where, and how it ended
     Audit(audit::AuditArgs),
     /// Keep a hub's address, its CA and a token as a context, and use it
@@ -193,6 +197,7 @@ fn perform(command: Command, hub: &HubArgs) -> Done {
         Command::JoinToken(command) => trust::token(&client()?, &command),
         Command::Token(command) => access::token(&client()?, &command),
         Command::Role(command) => access::role(&client()?, &command),
+        Command::Namespace(command) => namespace::main(&client()?, &command),
         Command::Audit(args) => audit::main(&client()?, &args),
         Command::Login(args) => login::main(&args, hub),
         Command::Whoami => access::whoami(&client()?),

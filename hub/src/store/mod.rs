@@ -8,7 +8,7 @@
 //! a<agent>                 AgentRecord
 //! r<64 hex>                ArtifactRecord
 //! t…                       TrustRecord: join tokens, identities, expected boards
-//! o…                       AccessRecord: operators' tokens, roles
+//! o…                       AccessRecord: operators' tokens, roles, limits of namespaces
 //! e<8 bytes, big endian>   EventRecord; the order of keys is the order of events
 //! ```
 //! The longest key (a placement of three names of 63) is exactly what the store takes.
@@ -61,6 +61,7 @@ impl Key {
             Key::Trust(TrustKey::Expected(agent)) => format!("te{agent}").into_bytes(),
             Key::Access(AccessKey::Token(name)) => format!("ot{name}").into_bytes(),
             Key::Access(AccessKey::Role(name)) => format!("or{name}").into_bytes(),
+            Key::Access(AccessKey::Namespace(name)) => format!("on{name}").into_bytes(),
             Key::Event(seq) => [b"e".as_slice(), &seq.to_be_bytes()].concat(),
         }
     }
@@ -103,6 +104,7 @@ fn access_key(text: &str) -> Option<AccessKey> {
     match kind {
         "t" => Some(AccessKey::Token(rest.parse().ok()?)),
         "r" => Some(AccessKey::Role(rest.parse().ok()?)),
+        "n" => Some(AccessKey::Namespace(rest.parse().ok()?)),
         _ => None,
     }
 }
@@ -172,7 +174,8 @@ mod tests {
             Key::Trust(TrustKey::Identity(agent.clone())),
             Key::Trust(TrustKey::Expected(agent.clone())),
             Key::Access(AccessKey::Token(agent.0.clone())),
-            Key::Access(AccessKey::Role(agent.0)),
+            Key::Access(AccessKey::Role(agent.0.clone())),
+            Key::Access(AccessKey::Namespace(agent.0)),
             Key::Artifact(Digest::of(b"x")),
             Key::Event(u64::MAX),
         ] {

@@ -3,6 +3,7 @@
 
 pub mod guesses;
 mod manage;
+mod namespace;
 pub mod rights;
 pub mod view;
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Answer, Refusal, RequestId};
 use crate::core::Core;
 pub use manage::{NewToken, TTL_MAX_MS};
+pub use namespace::{Forbidden, NAMESPACES_MAX, Namespace, Quota, Taken};
+pub(crate) use namespace::{forbidden, no_room, over_quota};
 use rights::{GIVEN, Grants, Many, Role, given};
 
 pub const TOKENS_MAX: usize = 1_000;
@@ -48,6 +51,7 @@ pub struct TokenRecord {
 pub enum AccessKey {
     Token(Name),
     Role(Name),
+    Namespace(Name),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +59,7 @@ pub enum AccessKey {
 pub enum AccessRecord {
     Token(TokenRecord),
     Role(Role),
+    Namespace(Namespace),
 }
 
 pub type AccessFacts = BTreeMap<AccessKey, AccessRecord>;
@@ -92,12 +97,21 @@ pub enum AccessRequest {
     DropRole {
         name: Name,
     },
+    PutNamespace {
+        name: Name,
+        namespace: Namespace,
+    },
+    /// Its limits; what is in it stays.
+    DropNamespace {
+        name: Name,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     pub tokens: BTreeMap<Name, TokenRecord>,
     pub roles: BTreeMap<Name, Role>,
+    pub namespaces: BTreeMap<Name, Namespace>,
 }
 
 impl Access {
@@ -109,6 +123,9 @@ impl Access {
                     drop(access.tokens.insert(name, record));
                 }
                 (AccessKey::Role(name), AccessRecord::Role(role)) => drop(access.roles.insert(name, role)),
+                (AccessKey::Namespace(name), AccessRecord::Namespace(namespace)) => {
+                    drop(access.namespaces.insert(name, namespace));
+                }
                 // A record under another kind's key: the store names what it cannot read, this is none.
                 _ => {}
             }
@@ -120,6 +137,7 @@ impl Access {
         match key {
             AccessKey::Token(name) => self.tokens.get(name).cloned().map(AccessRecord::Token),
             AccessKey::Role(name) => self.roles.get(name).cloned().map(AccessRecord::Role),
+            AccessKey::Namespace(name) => self.namespaces.get(name).cloned().map(AccessRecord::Namespace),
         }
     }
 
@@ -159,6 +177,8 @@ impl Core {
             AccessRequest::Used { name, from } => self.used(now, &name, from),
             AccessRequest::PutRole { by, name, role } => self.put_role(&by, &name, role),
             AccessRequest::DropRole { name } => self.drop_role(&name),
+            AccessRequest::PutNamespace { name, namespace } => self.put_namespace(&name, namespace),
+            AccessRequest::DropNamespace { name } => self.drop_namespace(&name),
         };
         self.out.answer(id, done.unwrap_or_else(|refused| refused));
     }

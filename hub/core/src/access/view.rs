@@ -6,8 +6,11 @@ use contract::Name;
 use contract::time::Millis;
 use serde::{Deserialize, Serialize};
 
+use super::namespace::{forbidden, held};
 use super::rights::{GIVEN, Kind, Many, Place, Rule, Verb};
-use super::{Access, BOOTSTRAP, TokenRecord};
+use super::{Access, BOOTSTRAP, Forbidden, Namespace, Quota, Taken, TokenRecord};
+use crate::api::Refusal;
+use crate::core::Core;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,6 +64,40 @@ impl Access {
             std::iter::once(format!("'{BOOTSTRAP}' (the hub's own token)")).chain(givers.take(NAMED_MAX));
         let (roles, givers) = (roles.take(NAMED_MAX).collect::<Vec<_>>(), givers.collect::<Vec<_>>());
         format!("the role {} has it; {} can give it: hub token grant", roles.join(" or "), givers.join(", "))
+    }
+}
+
+/// A namespace with what it takes, and what of it its policy would not let in today.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceView {
+    pub name: Name,
+    pub quota: Quota,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub forbid: BTreeSet<Forbidden>,
+    pub taken: Taken,
+    pub workloads: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Refusal>,
+}
+
+impl Core {
+    /// Those that have limits, and those that have workloads.
+    pub fn namespaces(&self) -> Vec<NamespaceView> {
+        let world = &self.world;
+        let mut names: BTreeSet<&Name> = world.works.keys().map(|key| &key.namespace).collect();
+        names.extend(world.access.namespaces.keys());
+        names.into_iter().map(|name| self.namespace_view(name)).collect()
+    }
+
+    fn namespace_view(&self, name: &Name) -> NamespaceView {
+        let Namespace { quota, forbid } = self.world.access.namespaces.get(name).cloned().unwrap_or_default();
+        let works: Vec<_> = self.world.works_in(name).collect();
+        let breaches = works.iter().flat_map(|(_, work)| forbidden(&self.world, &work.record.manifest));
+        let breaches = breaches.collect();
+        let taken = held(&self.world, name);
+        NamespaceView { name: name.clone(), quota, forbid, taken, workloads: works.len(), breaches }
     }
 }
 

@@ -29,6 +29,8 @@ pub enum WhyNot<'a> {
     /// Another slot of the same workload is here, and has the port.
     OwnPort(u16),
     Short(Shortage),
+    /// Its namespace has no room for it.
+    Quota(String),
     Slots,
 }
 
@@ -64,6 +66,7 @@ impl fmt::Display for WhyNot<'_> {
             WhyNot::Port(port, key) => write!(f, "waits for port {port}, which {key} has there"),
             WhyNot::OwnPort(port) => write!(f, "has an instance of it already, which has port {port}"),
             WhyNot::Short(shortage) => shortage.fmt(f),
+            WhyNot::Quota(full) => f.write_str(full),
             WhyNot::Slots => write!(f, "has {SLOTS_PER_AGENT_MAX} instances of it already"),
         }
     }

@@ -1,5 +1,6 @@
 //! The core as a whole, against a store and boards made for it.
 
+mod access;
 mod admission;
 mod artifacts;
 mod bed;

@@ -8,6 +8,7 @@ use contract::time::Now;
 use contract::{AgentId, Digest, RevisionId, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::core::Core;
 use crate::place::{self, Alike, Grouped};
 use crate::view::{EventFilter, EventView, InstanceFilter, InstanceView, WorkloadView};
@@ -101,6 +102,8 @@ impl Core {
             let board = self.world.board(work, id, agent);
             if let Err(why) = place::why_not(&ask, &board, !work.every_agent()) {
                 grouped.add(id, &why);
+            } else if let Some(full) = access::no_room(&self.world, work).filter(|_| work.every_agent()) {
+                grouped.add(id, &place::WhyNot::Quota(full));
             }
         }
         let told = |alike: Alike| NotHere { count: alike.count, agents: alike.agents, reason: alike.reason };
