@@ -3,6 +3,7 @@
 //! ```text
 //! hub.key 0600   Ed25519 seed, made once          hub.pub        its public half, for agents to pin
 //! token 0600     lets operators in                agent-token 0600  lets agents into the broker
+//! secrets.key 0600  what Secrets are encrypted with in artifacts/ (`secrets`)
 //! ca.pem 0600    the CA's key and certificate    ca.crt         the certificate, for whoever checks one
 //! server.pem     the hub's own certificate and key, made anew from the CA as needed
 //! audit/         who did what, 0700
@@ -215,7 +216,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
     let digest: contract::Digest = format!("sha256:{text}").parse().ok()?;
     Some(*digest.as_bytes())
 }

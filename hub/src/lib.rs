@@ -9,6 +9,7 @@ pub mod compile;
 pub mod data;
 pub mod failpoint;
 pub mod fetch;
+pub mod secrets;
 pub mod serve;
 pub mod store;
 pub mod trust;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use contract::message::{Command, Desired, DesiredHead, FromAgent, Hello, HubAnnounce, Presence};
-use contract::run::{ArtifactRef, Assignment, RunProbe};
+use contract::run::{ArtifactRef, Assignment, DataRef, RunProbe};
 use contract::spec::RestartPolicy;
 use contract::status::{Exit, ProbeKind, Rejected};
 use contract::time::Millis;
@@ -41,6 +41,8 @@ pub enum Op {
     /// Bring the artefact into the board's store, digest and signature checked. Resumable.
     /// `Refused` when the bytes are not what they should be.
     Fetch { artifact: ArtifactRef, base_url: String },
+    /// Bring this content of a Config or Secret into the board's store; a Secret's comes sealed, and stays so.
+    FetchData { data: DataRef, base_url: String },
     /// Make directory, cgroup and spec.json, spawn the shim. `Done` when the guest runs.
     /// `Refused` when it can never work as specified (no such host path, say).
     Start { instance: InstanceId, run: RunId, assignment: Box<Assignment> },
@@ -56,7 +58,7 @@ pub enum Op {
     NoteRestarts { instance: InstanceId, note: Option<RestartNote> },
     /// An accepted command: the shell sends every reply after `Accepted` (seq from 1).
     Serve(Command),
-    /// Delete all cached artefacts but these.
+    /// Delete all cached artefacts and contents but these.
     KeepArtifacts(BTreeSet<Digest>),
     /// Tell which of these device nodes are there, now and whenever it changes ([`Event::Devices`]).
     WatchDevices(BTreeSet<String>),
@@ -199,7 +201,7 @@ pub enum Outcome {
     },
     /// It can never work like this; trying again is pointless.
     Refused(String),
-    /// Start only: the artefact is not in the board's store after all. Fetched again; no exit is counted.
+    /// Start only: the artefact, or a content, is not in the board's store after all. Fetched again; no exit is counted.
     Missing,
     /// It did not work this time.
     Fault(String),
@@ -222,7 +224,7 @@ pub struct BootFacts {
     /// The start-up scan: every run that left anything.
     pub found: Vec<FoundRun>,
     pub restarts: BTreeMap<InstanceId, RestartNote>,
-    /// Artefacts already in the board's store, verified.
+    /// Artefacts and contents already in the board's store, verified.
     pub artifacts: BTreeSet<Digest>,
 }
 

@@ -1,4 +1,6 @@
-//! Which artefacts are on the board, which are on their way, and which nobody needs any more.
+//! Which artefacts and contents of Configs and Secrets are on the board, which are on their way, and which
+//! nobody needs any more. A start waits for all that its assignment names, so no run ever has some of one
+//! revision and some of another.
 //!
 //! A transport error never exhausts the retries (F20): 1 s up to 5 min, for ever, and at once when the
 //! hub is heard again. A refused artefact (wrong bytes) waits the longest, or for a new document.
@@ -8,7 +10,7 @@ use std::sync::Arc;
 
 use contract::limits::clip;
 use contract::message::EventKind;
-use contract::run::{ArtifactRef, Assignment};
+use contract::run::{ArtifactRef, Assignment, DataRef, RunSpec};
 use contract::time::{Millis, backoff_ms};
 use contract::{Digest, Now};
 
@@ -20,6 +22,36 @@ use crate::reconcile::Availability;
 use crate::record::{Target, Workload};
 
 pub(crate) const NO_HUB: &str = "waiting for the hub: artefact not on this board";
+
+/// One thing that a start needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    Artifact(&'a ArtifactRef),
+    Data(&'a DataRef),
+}
+
+/// All that a start needs.
+pub(crate) fn pieces(run: &RunSpec) -> impl Iterator<Item = Piece<'_>> {
+    let data = run.contents().iter().map(Piece::Data);
+    std::iter::once(Piece::Artifact(&run.artifact)).chain(data)
+}
+
+impl Piece<'_> {
+    pub fn digest(self) -> Digest {
+        match self {
+            Piece::Artifact(artifact) => artifact.digest,
+            Piece::Data(data) => data.digest,
+        }
+    }
+
+    /// For people.
+    fn name(self) -> String {
+        match self {
+            Piece::Artifact(_) => "artefact".into(),
+            Piece::Data(data) => data.of.to_string(),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Artifacts {
@@ -54,8 +86,11 @@ impl Artifacts {
         Artifacts { items, needed: present, needs_changed: true, sweeping: false }
     }
 
-    pub fn is_present(&self, digest: &Digest) -> bool {
-        matches!(self.items.get(digest), Some(Artifact::Present { .. }))
+    /// All that a start needs.
+    pub fn has(&self, run: &RunSpec) -> bool {
+        let here =
+            |piece: Piece<'_>| matches!(self.items.get(&piece.digest()), Some(Artifact::Present { .. }));
+        pieces(run).all(here)
     }
 
     pub fn needs_changed(&mut self) {
@@ -67,14 +102,23 @@ impl Artifacts {
         self.items.insert(digest, Artifact::Present { tries: 0 });
     }
 
-    pub fn availability(&self, digest: &Digest, hub_known: bool) -> Availability {
-        match self.items.get(digest) {
+    /// Of the first thing that is not there.
+    pub fn availability(&self, run: &RunSpec, hub_known: bool) -> Availability {
+        let each = pieces(run).map(|piece| self.one(piece, hub_known));
+        each.into_iter().find(|one| *one != Availability::Ready).unwrap_or(Availability::Ready)
+    }
+
+    fn one(&self, piece: Piece<'_>, hub_known: bool) -> Availability {
+        match self.items.get(&piece.digest()) {
             Some(Artifact::Present { .. }) => Availability::Ready,
             Some(Artifact::Fetching { .. }) => Availability::Fetching,
-            _ if !hub_known => Availability::Waiting { reason: NO_HUB.into(), until: None },
+            _ if !hub_known => {
+                let reason = NO_HUB.replace("artefact", &piece.name());
+                Availability::Waiting { reason, until: None }
+            }
             Some(Artifact::Failed { reason, refused, not_before_ms, .. }) => {
-                let what = if *refused { "artefact refused" } else { "artefact could not be fetched" };
-                let reason = clip(&format!("{what}, tried again: {reason}"));
+                let what = if *refused { "refused" } else { "could not be fetched" };
+                let reason = clip(&format!("{} {what}, tried again: {reason}", piece.name()));
                 Availability::Waiting { reason, until: Some(*not_before_ms) }
             }
             None if self.sweeping => {
@@ -124,17 +168,21 @@ impl Artifacts {
 /// What a start would use now: the target, or what is good for as long as the target's artefact is not
 /// here (a new revision, or the same one compiled anew).
 pub(crate) fn runnable<'a>(target: &'a Target, artifacts: &Artifacts) -> &'a Arc<Assignment> {
-    let here = |a: &Arc<Assignment>| artifacts.is_present(&a.run.artifact.digest);
+    let here = |a: &Arc<Assignment>| artifacts.has(&a.run);
     match &target.spare {
         Some(spare) if !here(&target.assignment) && here(spare) => spare,
         _ => &target.assignment,
     }
 }
 
-/// A target whose artefact should be on the board.
-fn wants_artifact(workload: &Workload) -> Option<&ArtifactRef> {
-    let target = workload.target.as_ref().filter(|t| !t.assignment.slots.is_empty())?;
-    target.lacks.is_none().then_some(&target.assignment.run.artifact)
+/// What a target needs on the board.
+fn wanted(workload: &Workload) -> impl Iterator<Item = Piece<'_>> {
+    let target = workload.target.as_ref().filter(|t| !t.assignment.slots.is_empty() && t.lacks.is_none());
+    target.into_iter().flat_map(|target| pieces(&target.assignment.run))
+}
+
+fn wants(workload: &Workload, digest: &Digest) -> bool {
+    wanted(workload).any(|piece| piece.digest() == *digest)
 }
 
 impl Core {
@@ -145,15 +193,20 @@ impl Core {
         }
         let mut free =
             self.config.fetches_at_once.saturating_sub(self.out.count(|p| matches!(p, Pending::Fetch(_))));
-        for artifact in self.workloads.values().filter_map(wants_artifact) {
-            if free == 0 || !self.artifacts.may_fetch(&artifact.digest, now.boot_ms) {
+        for piece in self.workloads.values().flat_map(wanted) {
+            let digest = piece.digest();
+            if free == 0 || !self.artifacts.may_fetch(&digest, now.boot_ms) {
                 continue;
             }
             free -= 1;
-            let op = Op::Fetch { artifact: artifact.clone(), base_url: base_url.clone() };
-            self.out.emit(op, Pending::Fetch(artifact.digest));
-            let tries = self.artifacts.tries(&artifact.digest);
-            self.artifacts.items.insert(artifact.digest, Artifact::Fetching { tries });
+            let base_url = base_url.clone();
+            let op = match piece {
+                Piece::Artifact(artifact) => Op::Fetch { artifact: artifact.clone(), base_url },
+                Piece::Data(data) => Op::FetchData { data: data.clone(), base_url },
+            };
+            self.out.emit(op, Pending::Fetch(digest));
+            let tries = self.artifacts.tries(&digest);
+            self.artifacts.items.insert(digest, Artifact::Fetching { tries });
         }
     }
 
@@ -174,8 +227,7 @@ impl Core {
 
     /// Which revision an instance without a run is of depends on what is here.
     fn mark_users(&mut self, digest: &Digest) {
-        let uses = |w: &Workload| wants_artifact(w).is_some_and(|artifact| artifact.digest == *digest);
-        self.workloads.iter().filter(|(_, w)| uses(w)).for_each(|(key, _)| self.reporter.mark(key));
+        self.workloads.iter().filter(|(_, w)| wants(w, digest)).for_each(|(key, _)| self.reporter.mark(key));
     }
 
     /// It was not there when it was needed: fetched again, ever later if that does not help.
@@ -207,8 +259,7 @@ impl Core {
         let item = Artifact::Failed { tries, not_before_ms, reason: reason.clone(), refused: true };
         self.artifacts.items.insert(digest, item);
         for workload in self.workloads.values_mut() {
-            let uses = wants_artifact(workload).is_some_and(|artifact| artifact.digest == digest);
-            if uses && workload.can_fall_back() {
+            if wants(workload, &digest) && workload.can_fall_back() {
                 workload.fault = Some(format!("its artefact was refused: {reason}"));
             }
         }
@@ -237,14 +288,14 @@ impl Core {
     }
 
     fn needed_artifacts(&self) -> BTreeSet<Digest> {
-        let of = |a: &Arc<Assignment>| a.run.artifact.digest;
         let fetching =
             self.artifacts.items.iter().filter(|(_, item)| matches!(item, Artifact::Fetching { .. }));
         let mut needed: BTreeSet<Digest> = fetching.map(|(digest, _)| *digest).collect();
         for workload in self.workloads.values() {
-            needed.extend(workload.desired.iter().chain(&workload.record.good).map(of));
+            let assigned = workload.desired.iter().chain(&workload.record.good);
+            needed.extend(assigned.flat_map(|a| pieces(&a.run)).map(Piece::digest));
             let runs = workload.slots.values().flat_map(|instance| instance.runs.values());
-            needed.extend(runs.filter(|run| run.phase != Phase::Ended).filter_map(|run| run.artifact()));
+            needed.extend(runs.filter(|run| run.phase != Phase::Ended).flat_map(|run| run.pieces()));
         }
         needed
     }

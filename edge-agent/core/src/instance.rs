@@ -26,6 +26,7 @@ use contract::time::{Millis, backoff_ms};
 use contract::{Digest, RunId};
 
 use crate::api::{DeviceId, EffectId, RestartNote};
+use crate::fetch::{Piece, pieces};
 use crate::probe::Health;
 use crate::reconcile::Bucket;
 
@@ -164,8 +165,9 @@ impl Run {
         self.assignment.as_ref().is_some_and(fits)
     }
 
-    pub fn artifact(&self) -> Option<Digest> {
-        self.assignment.as_ref().map(|a| a.run.artifact.digest)
+    /// What it was started from.
+    pub fn pieces(&self) -> Vec<Digest> {
+        self.assignment.iter().flat_map(|a| pieces(&a.run)).map(Piece::digest).collect()
     }
 
     /// When it will have been ready for long enough to count as healthy.

@@ -72,7 +72,7 @@ impl Core {
 
     pub(crate) fn availability(&self, assignment: &Assignment) -> Availability {
         let hub_known = self.session.base_url.is_some();
-        self.artifacts.availability(&assignment.run.artifact.digest, hub_known)
+        self.artifacts.availability(&assignment.run, hub_known)
     }
 
     fn pursue_one(&mut self, now: Now, id: InstanceId, bucket: Bucket) {
@@ -184,7 +184,7 @@ impl Core {
             found.pid = pid;
             found.started_ms = now.boot_ms;
             found.comes_up(now.boot_ms);
-            if let Some(digest) = found.artifact() {
+            for digest in found.pieces() {
                 self.artifacts.proved(digest);
             }
         }
@@ -196,7 +196,7 @@ impl Core {
     fn on_artifact_missing(&mut self, now: Now, id: &InstanceId, run: RunId) {
         let Some(found) = self.run_mut(id, run) else { return };
         found.phase = Phase::Ended;
-        if let Some(digest) = found.artifact() {
+        for digest in found.pieces() {
             self.artifact_lost(now, digest);
         }
         self.reporter.mark(&id.workload);

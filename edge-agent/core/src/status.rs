@@ -256,7 +256,7 @@ fn spared(target: &Target, artifacts: &Artifacts, hub_known: bool) -> Option<Str
     if Arc::ptr_eq(runnable(target, artifacts), &target.assignment) {
         return None;
     }
-    let reason = match artifacts.availability(&target.assignment.run.artifact.digest, hub_known) {
+    let reason = match artifacts.availability(&target.assignment.run, hub_known) {
         Availability::Ready => return None,
         Availability::Fetching => Wait::Fetching.reason(),
         Availability::Waiting { reason, .. } => reason,

@@ -33,6 +33,7 @@ pub(crate) fn assignment(name: &str, n: u8, slots: &[u32]) -> Assignment {
             health_deadline_ms: 600_000,
             probes: None,
             container: None,
+            data: None,
         },
         requires: BTreeSet::new(),
         restarts: 0,

@@ -73,7 +73,7 @@ impl Core {
                 continue;
             }
             let Some(target) = &workload.target else { continue };
-            if !self.artifacts.is_present(&target.assignment.run.artifact.digest) {
+            if !self.artifacts.has(&target.assignment.run) {
                 continue;
             }
             let trials = workload.record.trials;

@@ -123,6 +123,15 @@ impl IdentityDir {
         self.key()
     }
 
+    /// Sealed contents and the key that opens them: what runs goes on, and no start has them any more.
+    pub fn forget_secrets(&self) -> anyhow::Result<()> {
+        let secrets = self.0.with_file_name("secrets");
+        match fs::remove_dir_all(&secrets) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The next join is another board's.
     pub fn forget_key(&self) -> anyhow::Result<()> {
         for name in ["identity.json", "key.pem"] {

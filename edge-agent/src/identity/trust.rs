@@ -197,6 +197,11 @@ impl Trust {
             }
             Standing::Waits => "waits to be approved: hub agents approve".to_string(),
             Standing::Revoked | Standing::Unknown => {
+                if note.standing == Standing::Revoked
+                    && let Err(why) = self.dir.forget_secrets()
+                {
+                    eprintln!("edge-agent: the secrets of a revoked board stay for now: {why:#}");
+                }
                 format!("the hub lets this board in no more: {}; workloads run on", note.reason)
             }
             Standing::Decommissioned => {

@@ -27,7 +27,7 @@ pub async fn wipe(runtime: &Runtime, state: &Path, reason: &str) -> anyhow::Resu
 
 /// Also what is left to do when the power went in between.
 pub fn data(state: &Path) -> anyhow::Result<()> {
-    for name in ["desired", "artifacts", "volumes", "logs", "store"] {
+    for name in ["desired", "artifacts", "volumes", "logs", "store", "secrets"] {
         match fs::remove_dir_all(state.join(name)) {
             Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why.into()),
             _ => {}

@@ -15,6 +15,7 @@ pub mod record;
 pub mod signal;
 
 mod container;
+pub(crate) mod data;
 mod device;
 mod exit;
 mod mounts;
@@ -28,6 +29,7 @@ mod start;
 mod volume;
 
 pub use container::{Artifact, Image};
+pub use data::Loaded;
 pub use device::identity as device_identity;
 pub(crate) use identity::open_pid;
 pub(crate) use pidfd::{Ending, Handle, readable};

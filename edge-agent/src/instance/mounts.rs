@@ -12,6 +12,7 @@ use contract::run::{MountSource, RunMount, RunSpec};
 use contract::spec::Runtime;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::data::{self, Loaded};
 use super::record::{Directory, RunDir};
 use super::volume;
 
@@ -37,7 +38,8 @@ pub fn plan(dir: &RunDir, run: &RunSpec) -> Result<Vec<Directory>, MountError> {
         };
         Ok(Directory { host, guest: m.path.clone(), read_only: m.read_only })
     };
-    run.mounts.iter().enumerate().filter(|(_, m)| !is_containers_own(m, run)).map(place).collect()
+    let mounts = run.mounts.iter().enumerate().filter(|(_, m)| !is_containers_own(m, run)).map(place);
+    mounts.chain(data::plan(dir, run).into_iter().map(Ok)).collect()
 }
 
 /// A container's tmpfs is mounted in the container.
@@ -57,11 +59,12 @@ fn host_path(path: &str, runtime: Runtime) -> Result<PathBuf, MountError> {
 
 pub fn needs_work(run: &RunSpec) -> bool {
     let is_there = |m: &RunMount| matches!(m.from, MountSource::HostPath { .. }) || is_containers_own(m, run);
-    !run.mounts.iter().all(is_there)
+    run.data.is_some() || !run.mounts.iter().all(is_there)
 }
 
 /// Blocks: on disks, and on mkfs for a new volume.
-pub fn make(dir: &RunDir, volumes: &Path, run: &RunSpec) -> Result<(), MountError> {
+pub fn make(dir: &RunDir, volumes: &Path, run: &RunSpec, loaded: &Loaded) -> Result<(), MountError> {
+    data::make(dir, run, loaded)?;
     for (n, m) in run.mounts.iter().enumerate() {
         let target = dir.mounts().join(n.to_string());
         match &m.from {

@@ -5,6 +5,7 @@ use contract::{InstanceId, RunId};
 use tokio::time::timeout;
 
 use super::container::{self, Artifact};
+use super::data::Loaded;
 use super::exit::conclude;
 use super::failpoint::reach;
 use super::mounts::{self, MountError};
@@ -25,9 +26,21 @@ impl Runtime {
         assignment: &Assignment,
         artifact: impl Into<Artifact>,
     ) -> Result<Started, StartError> {
+        self.start_with(instance, run, assignment, artifact, Loaded::new()).await
+    }
+
+    /// The same, with the contents of its Configs and Secrets.
+    pub async fn start_with(
+        &self,
+        instance: &InstanceId,
+        run: RunId,
+        assignment: &Assignment,
+        artifact: impl Into<Artifact>,
+        loaded: Loaded,
+    ) -> Result<Started, StartError> {
         let artifact = artifact.into();
         let deadline = self.0.settings.start_deadline;
-        let begun = timeout(deadline, self.begin(instance, run, assignment, &artifact)).await;
+        let begun = timeout(deadline, self.begin(instance, run, assignment, &artifact, loaded)).await;
         let result = begun.unwrap_or(Err(StartError::Deadline(deadline)));
         if result.is_err()
             && let Err(e) = self.remove(instance, run).await
@@ -43,6 +56,7 @@ impl Runtime {
         run: RunId,
         assignment: &Assignment,
         artifact: &Artifact,
+        loaded: Loaded,
     ) -> Result<Started, StartError> {
         artifact.check(&assignment.run)?;
         if let Some(other) = self.other_live_run(instance) {
@@ -50,7 +64,7 @@ impl Runtime {
         }
         let dir = self.make_directory(instance, run)?;
         let spec = self.write_spec(&dir, instance, run, assignment, artifact)?;
-        self.make_bounds(&dir, &spec).await?;
+        self.make_bounds(&dir, &spec, loaded).await?;
         self.make_log_room(&spec);
         let settings = &self.0.settings;
         let mut shim = spawn(&settings.shim_exe, &dir, settings.inherit_streams)
@@ -120,7 +134,7 @@ impl Runtime {
         Ok(spec)
     }
 
-    async fn make_bounds(&self, dir: &RunDir, spec: &Spec) -> Result<(), StartError> {
+    async fn make_bounds(&self, dir: &RunDir, spec: &Spec, loaded: Loaded) -> Result<(), StartError> {
         let run = &spec.assignment.run;
         spec.cgroup.create(&run.limits)?;
         if spec.container.is_some() {
@@ -132,7 +146,7 @@ impl Runtime {
             let volumes = self.0.settings.places.volumes(&spec.instance);
             let (dir, wanted) = (dir.clone(), run.clone());
             // Disks block, and a current-thread loop has others to serve.
-            tokio::task::spawn_blocking(move || mounts::make(&dir, &volumes, &wanted))
+            tokio::task::spawn_blocking(move || mounts::make(&dir, &volumes, &wanted, &loaded))
                 .await
                 .map_err(|e| StartError::Fault(format!("mounting: {e}")))??;
         }

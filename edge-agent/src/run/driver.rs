@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::artifacts::{ArtifactError, Artifacts};
+use super::contents::Contents;
 use super::devices::Devices;
 use super::fetch;
 use super::fetch_image;
@@ -55,6 +56,7 @@ pub struct Driver {
     /// The state directory.
     pub state: PathBuf,
     pub artifacts: Artifacts,
+    pub contents: Contents,
     pub images: Images,
     pub devices: Devices,
     pub hub_key: VerifyingKey,
@@ -214,14 +216,29 @@ impl Driver {
                     }
                 })
             }
+            Op::FetchData { data, base_url } => {
+                let contents = self.contents.clone();
+                self.task(id, FETCH_DEADLINE, async move {
+                    match contents.fetch(&data, &base_url).await {
+                        Ok(()) => Outcome::Done,
+                        Err(why) if why.is_refusal() => Outcome::Refused(limits::clip(&why.to_string())),
+                        Err(why) => Outcome::Fault(limits::clip(&why.to_string())),
+                    }
+                })
+            }
             Op::Start { instance, run, assignment } => {
                 let artifact = match self.artifact(&assignment.run) {
                     Ok(artifact) => artifact,
                     Err(outcome) => return done(outcome),
                 };
+                let loaded = match self.contents.load(&assignment.run) {
+                    Ok(loaded) => loaded,
+                    Err(why) if why.is_lost() => return done(Outcome::Missing),
+                    Err(why) => return done(fault(why)),
+                };
                 let runtime = self.runtime.clone();
                 self.task(id, Duration::MAX, async move {
-                    match runtime.start(&instance, run, &assignment, artifact).await {
+                    match runtime.start_with(&instance, run, &assignment, artifact, loaded).await {
                         Ok(started) => Outcome::Started { pid: started.pid },
                         Err(StartError::Refused(why)) => Outcome::Refused(limits::clip(&why)),
                         Err(StartError::Fault(why)) => Outcome::Fault(limits::clip(&why)),
@@ -261,6 +278,7 @@ impl Driver {
             }
             Op::KeepArtifacts(keep) => {
                 self.artifacts.keep(&keep);
+                self.contents.keep(&keep);
                 let images = self.images.clone();
                 self.task(id, Duration::MAX, async move {
                     let swept = tokio::task::spawn_blocking(move || images.keep(&keep)).await;

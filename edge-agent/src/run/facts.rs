@@ -20,7 +20,7 @@ use super::persist::{BOOTS, DESIRED, DesiredPointer, WORKLOAD, desired_path};
 use crate::instance::Runtime;
 
 /// What this agent can do; an assignment that requires more is marked unsupported, by name.
-const FEATURES: [&str; 5] = ["wasm", "volume-mounts", "host-path-mounts", "tmpfs-mounts", "probes"];
+const FEATURES: [&str; 6] = ["wasm", "volume-mounts", "host-path-mounts", "tmpfs-mounts", "probes", "data"];
 
 pub fn open_store(dir: &Path) -> Result<(Box<dyn Kv>, StoreState), KvError> {
     let (store, opened) = SledKv::open_or_set_aside(dir, &Options::default())?;

@@ -40,6 +40,8 @@ pub enum FetchError {
     OtherCode,
     #[error("{0}")]
     Image(ImagesError),
+    #[error("{0}")]
+    Content(#[from] super::contents::ContentError),
     #[error("{found} bytes are more than the {max} that {what} may have")]
     TooLarge { what: &'static str, found: u64, max: u64 },
 }
@@ -55,6 +57,7 @@ impl FetchError {
                 | FetchError::Digest { .. }
                 | FetchError::TooLarge { .. }
         ) || matches!(self, FetchError::Image(why) if why.is_refusal())
+            || matches!(self, FetchError::Content(why) if why.is_lost())
     }
 }
 

@@ -106,6 +106,31 @@ pub async fn put(base: &str, path: &str, body: Bytes) -> Result<(), HttpError> {
     send(base, path, request, body).await.map(drop)
 }
 
+/// JSON to the hub where artefacts are; `token` lets in whoever comes in plain.
+pub async fn ask(
+    base: &str,
+    path: &str,
+    body: Bytes,
+    token: Option<&str>,
+) -> Result<Response<Incoming>, HttpError> {
+    let mut request =
+        Request::builder().method(Method::POST).uri(path).header("content-type", "application/json");
+    if let Some(token) = token.filter(|_| base.starts_with("http://")) {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    send(base, path, request, body).await
+}
+
+/// The whole of an answer that is not large.
+pub async fn whole(base: &str, response: Response<Incoming>, max: usize) -> Result<Bytes, HttpError> {
+    let read = http_body_util::Limited::new(response.into_body(), max).collect();
+    match tokio::time::timeout(SILENCE, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(why)) => Err(HttpError::Connect { host: base.into(), source: std::io::Error::other(why) }),
+        Err(_) => Err(HttpError::Silent(base.into())),
+    }
+}
+
 /// JSON to a hub, and its small answer.
 pub async fn post(tls: &Tls, hub: &str, path: &str, body: Bytes) -> Result<Bytes, HttpError> {
     let request =

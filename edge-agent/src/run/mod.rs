@@ -4,6 +4,7 @@ mod args;
 mod artifacts;
 mod board;
 pub(crate) mod containers;
+mod contents;
 mod devices;
 mod driver;
 mod facts;
@@ -40,6 +41,7 @@ pub(crate) use args::agent_id;
 use artifacts::Artifacts;
 pub(crate) use board::write_durable;
 use board::{Board, Lock};
+use contents::Contents;
 use devices::Devices;
 pub(crate) use driver::now;
 use driver::{Driver, Inputs};
@@ -120,6 +122,12 @@ async fn run(
     let (store, opened) = facts::open_store(&board.state.join("store"))?;
     let mut facts = facts::gather(&args, &board, &*store, opened, &runtime, &notes, &artifacts, &hub_key)?;
     facts.artifacts.extend(images.list());
+    let token = match &link.to {
+        To::Plain(_, credentials) => credentials.as_ref().map(|known| known.password.clone()),
+        To::Joined(_) => None,
+    };
+    let contents = Contents::new(&board.state, artifacts.clone(), board.agent.clone(), hub_key, token);
+    facts.artifacts.extend(contents.list());
     if lacks.is_empty() {
         facts.presence.features.extend(containers::FEATURES.map(String::from));
     } else {
@@ -144,6 +152,7 @@ async fn run(
         store,
         runtime,
         artifacts,
+        contents,
         images,
         devices: Devices::default(),
         hub_key,

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use contract::status::Exit;
 
+use crate::instance::data;
 use crate::instance::failpoint::{self, reach};
 use crate::instance::identity::ProcessId;
 use crate::instance::record::{ExitRecord, PROTO, RunDir, ShimRecord, Spec, StatusLine};
@@ -57,8 +58,10 @@ fn live(dir: &RunDir, status_fd: Option<i32>) -> ExitCode {
     let spec =
         dir.read_spec().map_err(|e| told(&e)).and_then(|spec| spec.ok_or("there is no spec.json".into()));
     let mut pipe = setup::process(dir, spec.as_ref().ok(), status_fd);
-    let prepared = spec.and_then(|spec| {
+    let prepared = spec.and_then(|mut spec| {
         enter(dir, &spec)?;
+        let more = data::take_env(dir, &spec.assignment.run)?;
+        spec.assignment.run.env.extend(more);
         Ok(spec)
     });
     match prepared {

@@ -143,6 +143,7 @@ impl TryArgs {
             health_deadline_ms: 0,
             probes: None,
             container: (runtime == Runtime::Oci).then(|| self.container()),
+            data: None,
         };
         Ok(Assignment {
             workload: instance.workload.clone(),

@@ -191,6 +191,7 @@ pub fn assignment(instance: &InstanceId, args: &[&str]) -> Assignment {
         health_deadline_ms: 1000,
         probes: None,
         container: None,
+        data: None,
     };
     Assignment {
         workload: instance.workload.clone(),

@@ -3,23 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
+use contract::limits::{DATA_OBJECTS_MAX, MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
 use contract::platform::Platform;
-use contract::spec::Workload;
-use contract::{AgentId, RevisionId, Version, WorkloadKey, rules};
+use contract::spec::{DataUse, Workload};
+use contract::{AgentId, DataId, RevisionId, Version, WorkloadKey, rules};
 
 use crate::access;
 use crate::api::{AppliedChange, Apply, ChangeKind, Prune, Refusal};
 use crate::artifact::ARTIFACTS_MAX;
 use crate::charge::Charge;
+use crate::data::{self, DataSet, NewData, Pins};
 use crate::image::ImageRecord;
 use crate::place::{self, Ask, Lack};
-use crate::record::{ArtifactRecord, WorkloadRecord};
+use crate::record::{ArtifactRecord, DataRecord, WorkloadRecord};
 use crate::reserve;
 use crate::resolve::Images;
-use crate::revision::{changed, created};
+use crate::revision::{changed, created, repinned};
 use crate::template::Template;
-use crate::world::{Agent, World};
+use crate::world::{Agent, Work, World};
 
 /// What an apply comes to, ready to be written.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -28,6 +29,8 @@ pub struct Admitted {
     pub warnings: Vec<String>,
     /// The records that change; `None` deletes. Versions and times are filled in at the commit.
     pub records: BTreeMap<WorkloadKey, Option<WorkloadRecord>>,
+    /// Configs and Secrets that are new or have changed.
+    pub data: BTreeMap<DataId, DataRecord>,
     /// Images of other registries, as they are now known.
     pub images: Vec<ArtifactRecord>,
 }
@@ -51,7 +54,8 @@ pub fn admit(world: &World, apply: &Apply) -> Result<Admitted, Denied> {
         return Err(Denied::Conflict(conflicts));
     }
     let images = Images::new(world, apply);
-    let mut admission = Admission { world, images, errors: Vec::new(), admitted: Admitted::default() };
+    let data = DataSet::new(world, &apply.data);
+    let mut admission = Admission { world, images, data, errors: Vec::new(), admitted: Admitted::default() };
     admission.run(apply);
     if admission.errors.is_empty() {
         Ok(Admitted { images: admission.images.into_found(), ..admission.admitted })
@@ -79,6 +83,7 @@ fn conflicts(world: &World, apply: &Apply) -> Vec<Refusal> {
 struct Admission<'a> {
     world: &'a World,
     images: Images<'a>,
+    data: DataSet<'a>,
     errors: Vec<Refusal>,
     admitted: Admitted,
 }
@@ -91,15 +96,24 @@ impl Admission<'_> {
                 self.refuse(&workload.key(), "metadata.name", "stands in the manifest twice".into());
             }
         }
+        self.objects(&apply.data);
         for workload in &apply.workloads {
             self.workload(workload);
         }
         if let Some(prune) = &apply.prune {
             self.prune(prune, &seen);
         }
-        let added = self.admitted.changes.iter().filter(|c| c.change == ChangeKind::Created).count();
+        if !self.admitted.data.is_empty() {
+            self.followers(&seen);
+        }
+        let is_new = |c: &&AppliedChange| c.is_of_work() && c.change == ChangeKind::Created;
+        let added = self.admitted.changes.iter().filter(is_new).count();
         if self.world.works.len() + added > WORKLOADS_MAX {
             let reason = format!("there would be more than {WORKLOADS_MAX} workloads");
+            self.errors.push(Refusal { workload: None, field: String::new(), reason });
+        }
+        if self.data.count() > DATA_OBJECTS_MAX {
+            let reason = format!("there would be more than {DATA_OBJECTS_MAX} Configs and Secrets");
             self.errors.push(Refusal { workload: None, field: String::new(), reason });
         }
         if self.images.count() > ARTIFACTS_MAX && !apply.images.is_empty() {
@@ -153,11 +167,18 @@ impl Admission<'_> {
         for finding in rules::fits(&workload.spec, runtime) {
             self.refuse(&key, &finding.path, finding.reason);
         }
+        let pins = match self.data.pins(&key.namespace, &workload.spec) {
+            Ok(pins) => pins,
+            Err(missing) => {
+                missing.into_iter().for_each(|(field, reason)| self.refuse(&key, &field, reason));
+                return;
+            }
+        };
         if self.errors.len() > before {
             return;
         }
-        let revision = workload.spec.revision(&artifact.digest);
-        let template = Template::new(workload, revision, artifact.digest, runtime);
+        let revision = data::revision(&workload.spec, &artifact.digest, &pins);
+        let template = Template::new(workload, revision, artifact.digest, runtime, &pins);
         if Charge::shortage(
             Charge::limit(&ample()),
             Charge::default(),
@@ -170,7 +191,7 @@ impl Admission<'_> {
             self.refuse(&key, "spec", format!("would alone fill an agent's document, with {bytes} bytes"));
         }
         self.agents(&key, workload, &template);
-        self.record(workload, revision, &artifact);
+        self.record(workload, revision, &artifact, pins);
     }
 
     /// Who would run it, and whether they have what it needs: labels for its environment, features, and
@@ -272,19 +293,81 @@ impl Admission<'_> {
         }
     }
 
-    fn record(&mut self, workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord) {
+    /// Configs and Secrets that are given.
+    fn objects(&mut self, given: &[NewData]) {
+        for new in given {
+            let (id, record) = (new.id(), new.record());
+            let present = self.world.data.get(&id);
+            let same = |p: &DataRecord| (p.content, &p.metadata) == (record.content, &record.metadata);
+            let change = match present {
+                None => ChangeKind::Created,
+                Some(present) if same(present) => ChangeKind::Unchanged,
+                Some(_) => ChangeKind::Changed,
+            };
+            let (kind, workload) = (Some(id.kind), id.key.clone());
+            self.admitted.changes.push(AppliedChange {
+                kind,
+                workload,
+                change,
+                revision: None,
+                resolved: None,
+            });
+            if change != ChangeKind::Unchanged {
+                self.admitted.data.insert(id, record);
+            }
+        }
+    }
+
+    /// Workloads that are not given, and use what has changed.
+    fn followers(&mut self, given: &BTreeSet<WorkloadKey>) {
+        let changed = |key: &WorkloadKey, used: &DataUse<'_>| {
+            self.admitted.data.contains_key(&used.of.within(&key.namespace))
+        };
+        let follows = |key: &WorkloadKey, work: &Work| {
+            let left = !given.contains(key) && !self.admitted.records.contains_key(key);
+            left && work.record.manifest.spec.data_uses().iter().any(|used| changed(key, used))
+        };
+        let world = self.world;
+        let followers: Vec<_> = world.works.iter().filter(|(key, work)| follows(key, work)).collect();
+        for (key, work) in followers {
+            let pins = match self.data.pins(&key.namespace, &work.record.manifest.spec) {
+                Ok(pins) => pins,
+                Err(missing) => {
+                    missing.into_iter().for_each(|(field, reason)| self.refuse(key, &field, reason));
+                    continue;
+                }
+            };
+            let Some(record) = repinned(&work.record, pins) else { continue };
+            self.admitted.changes.push(AppliedChange {
+                kind: None,
+                workload: key.clone(),
+                change: ChangeKind::Changed,
+                revision: Some(record.revision),
+                resolved: None,
+            });
+            self.admitted.records.insert(key.clone(), Some(record));
+        }
+    }
+
+    fn record(&mut self, workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord, pins: Pins) {
         let key = workload.key();
         let present = self.world.works.get(&key);
         let (record, change) = match present {
-            None => (created(workload, revision, artifact), ChangeKind::Created),
-            Some(work) => changed(self.world, work, workload, revision, artifact),
+            None => (created(workload, revision, artifact, pins), ChangeKind::Created),
+            Some(work) => changed(self.world, work, workload, revision, artifact, pins),
         };
         let image = &workload.spec.image;
         let kept =
             if self.images.is_kept(image) { " (as before; --resolve asks its registry again)" } else { "" };
         let resolved = (!image.contains('@')).then(|| format!("{image} → {}{kept}", artifact.digest));
         let revision = Some(revision);
-        self.admitted.changes.push(AppliedChange { workload: key.clone(), change, revision, resolved });
+        self.admitted.changes.push(AppliedChange {
+            kind: None,
+            workload: key.clone(),
+            change,
+            revision,
+            resolved,
+        });
         if change != ChangeKind::Unchanged {
             self.admitted.records.insert(key, Some(record));
         }
@@ -304,6 +387,7 @@ impl Admission<'_> {
                 self.admitted.records.insert(key.clone(), None);
                 let (workload, change) = (key.clone(), ChangeKind::Deleted);
                 self.admitted.changes.push(AppliedChange {
+                    kind: None,
                     workload,
                     change,
                     revision: None,
@@ -320,7 +404,7 @@ impl Admission<'_> {
             .iter()
             .filter_map(|(key, record)| Some((key, record.as_ref()?)))
             .filter(|(_, record)| record.manifest.spec.every_agent)
-            .map(|(key, r)| (key, r, Template::new(&r.manifest, r.revision, r.image, r.runtime)))
+            .map(|(key, r)| (key, r, Template::new(&r.manifest, r.revision, r.image, r.runtime, &r.data)))
             .collect();
         if every.is_empty() {
             return;

@@ -9,15 +9,16 @@ use contract::platform::Platform;
 use contract::run::Assignment;
 use contract::spec::Workload;
 use contract::time::Millis;
-use contract::{AgentId, Digest, Lineage, Name, Nonce, Term, Version, WorkloadKey};
+use contract::{AgentId, DataId, DataKind, Digest, Lineage, Name, Nonce, Term, Version, WorkloadKey};
 use serde::{Deserialize, Serialize};
 
 use crate::access::rights::Many;
 use crate::access::{AccessFacts, AccessKey, AccessRecord, AccessRequest};
+use crate::data::NewData;
 use crate::fleet::AgentChange;
 use crate::image::ImageRecord;
 use crate::record::{
-    AgentRecord, ArtifactKind, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
+    AgentRecord, ArtifactKind, ArtifactRecord, DataRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
 };
 use crate::resolve::Found;
 use crate::trust::{TrustFacts, TrustKey, TrustRecord, TrustRequest};
@@ -106,6 +107,11 @@ pub enum Write {
         digest: Digest,
         record: Option<Box<ArtifactRecord>>,
     },
+    /// A Config or Secret.
+    Data {
+        id: DataId,
+        record: Option<Box<DataRecord>>,
+    },
     /// A token, an identity, an expected board.
     Trust {
         key: TrustKey,
@@ -192,6 +198,7 @@ pub struct HubFacts {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub data: BTreeMap<DataId, DataRecord>,
     pub trust: TrustFacts,
     pub access: AccessFacts,
     pub events: Vec<EventRecord>,
@@ -236,6 +243,11 @@ pub enum Request {
     RemoveArtifact {
         reference: String,
     },
+    /// Refused while a workload names it.
+    DeleteData {
+        id: DataId,
+        if_version: Option<Version>,
+    },
     /// A command to a board; its replies are relayed to this request until Done.
     Command {
         agent: AgentId,
@@ -264,6 +276,8 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Apply {
     pub workloads: Vec<Workload>,
+    /// Configs and Secrets.
+    pub data: Vec<NewData>,
     /// What was found at other registries, by the name in `spec.image` (`Core::wanted_images`).
     pub images: BTreeMap<String, Found>,
     pub prune: Option<Prune>,
@@ -332,12 +346,23 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppliedChange {
+    /// What it is; none for a workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DataKind>,
+    /// Its namespace and name.
     pub workload: WorkloadKey,
     pub change: ChangeKind,
     pub revision: Option<contract::RevisionId>,
     /// `tag → digest`, when a tag was resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<String>,
+}
+
+impl AppliedChange {
+    /// There is a workload of this name now.
+    pub fn is_of_work(&self) -> bool {
+        self.kind.is_none() && self.change != ChangeKind::Deleted
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

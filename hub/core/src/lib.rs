@@ -18,6 +18,7 @@ mod charge;
 mod command;
 mod compose;
 mod core;
+pub mod data;
 mod dirty;
 mod displace;
 mod drain;

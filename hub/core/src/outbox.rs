@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::{AgentId, Digest, WorkloadKey};
+use contract::{AgentId, DataId, Digest, WorkloadKey};
 
 use crate::access::AccessKey;
 use crate::api::{Answer, Effect, EffectId, Op, RequestId, Write};
@@ -32,6 +32,7 @@ struct Touched {
     placements: BTreeSet<(WorkloadKey, AgentId)>,
     agents: BTreeSet<AgentId>,
     artifacts: BTreeSet<Digest>,
+    data: BTreeSet<DataId>,
     trust: BTreeSet<TrustKey>,
     access: BTreeSet<AccessKey>,
 }
@@ -64,6 +65,10 @@ impl Outbox {
 
     pub fn artifact(&mut self, digest: Digest) {
         self.touched.artifacts.insert(digest);
+    }
+
+    pub fn data(&mut self, id: &DataId) {
+        self.touched.data.insert(id.clone());
     }
 
     pub fn trust(&mut self, key: TrustKey) {
@@ -150,6 +155,10 @@ impl Outbox {
         for digest in touched.artifacts {
             let record = world.artifacts.get(&digest).map(|artifact| Box::new(artifact.clone()));
             writes.push(Write::Artifact { digest, record });
+        }
+        for id in touched.data {
+            let record = world.data.get(&id).map(|record| Box::new(record.clone()));
+            writes.push(Write::Data { id, record });
         }
         for key in touched.trust {
             let record = world.trust.record(&key).map(Box::new);

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::message::{AgentEvent, Capacity};
-use contract::spec::{Runtime, Workload};
+use contract::spec::{Metadata, Runtime, Workload};
 use contract::time::Millis;
 use contract::{
     AgentId, Attempt, BoardId, Digest, Generation, Lineage, RevisionId, Term, Version, WorkloadKey,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::data::Pins;
 use crate::image::ImageRecord;
 use crate::operator::OperatorRecord;
 
@@ -32,6 +33,9 @@ pub struct WorkloadRecord {
     /// What the tag meant when it was applied.
     pub image: Digest,
     pub runtime: Runtime,
+    /// The contents of the Configs and Secrets that it uses.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: Pins,
     /// Grows with `hub restart`.
     pub restarts: u64,
     /// The commit that last changed it: its resource version.
@@ -50,7 +54,23 @@ pub struct RevisionRecord {
     pub manifest: Workload,
     pub image: Digest,
     pub runtime: Runtime,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: Pins,
     pub version: Version,
+}
+
+/// A Config or Secret. The values lie in the artefact store, under `content`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    pub metadata: Metadata,
+    pub content: Digest,
+    pub size_bytes: u64,
+    /// Keys, and how many bytes each has.
+    pub keys: BTreeMap<String, u64>,
+    /// The commit that last changed it: its resource version.
+    pub version: Version,
+    pub created_wall_ms: Option<Millis>,
+    pub applied_wall_ms: Option<Millis>,
 }
 
 /// What one agent is told about one workload. Kept, because while a new revision is not ready for an

@@ -8,7 +8,7 @@ use contract::{AgentId, Attempt, Name, Version, WorkloadKey};
 
 use crate::access::over_quota;
 use crate::admit::{Admitted, Denied, admit};
-use crate::api::{Answer, Apply, ChangeKind, Op, Refusal, Request, RequestId};
+use crate::api::{Answer, Apply, Op, Refusal, Request, RequestId};
 use crate::core::Core;
 use crate::record::WorkloadRecord;
 use crate::revision;
@@ -23,6 +23,7 @@ impl Core {
             Request::Scale { key, replicas, if_version } => self.on_scale(now, id, key, replicas, if_version),
             Request::Restart { key } => self.on_restart(now, id, key),
             Request::AddArtifact(new) => self.on_add_artifact(now, id, new),
+            Request::DeleteData { id: wanted, if_version } => self.on_delete_data(id, &wanted, if_version),
             Request::RemoveArtifact { reference } => self.on_remove_artifact(id, &reference),
             Request::Command { agent, op, deadline_ms, ticket } => {
                 self.on_command(now, id, agent, op, deadline_ms, ticket)
@@ -41,15 +42,19 @@ impl Core {
             Err(Denied::Refused(errors)) => return self.out.answer(id, Answer::Refused { errors }),
             Err(Denied::Conflict(errors)) => return self.out.answer(id, Answer::Conflict { errors }),
         };
-        let Admitted { changes, mut warnings, records, images } = admitted;
+        let Admitted { changes, mut warnings, records, images, data } = admitted;
         if !apply.dry_run {
             for mut image in images {
                 image.pushed_wall_ms = image.pushed_wall_ms.or(now.wall_ms);
                 self.put_image(image);
             }
         }
-        if !apply.dry_run && !records.is_empty() {
+        let changes_any = !records.is_empty() || !data.is_empty();
+        if !apply.dry_run && changes_any {
             self.commit();
+            for (id, record) in data {
+                self.write_data(now, id, record);
+            }
             for (key, record) in records {
                 self.write_workload(now, key, record);
             }
@@ -66,8 +71,7 @@ impl Core {
     /// Room is a fact of this moment, so it is a warning and no refusal.
     fn unplaced_warnings(&self, changes: &[crate::api::AppliedChange]) -> Vec<String> {
         let warn = |change: &crate::api::AppliedChange| {
-            let work =
-                self.world.works.get(&change.workload).filter(|_| change.change != ChangeKind::Deleted)?;
+            let work = self.world.works.get(&change.workload).filter(|_| change.is_of_work())?;
             let key = &change.workload;
             let (slots, agents) = (work.unplaced.slots.len(), work.unplaced.agents.len());
             match (slots, agents) {

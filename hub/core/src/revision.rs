@@ -6,16 +6,23 @@ use contract::spec::Workload;
 use contract::{Attempt, RevisionId, Version};
 
 use crate::api::ChangeKind;
+use crate::data::{self, Pins};
 use crate::record::{ArtifactRecord, REVISIONS_KEPT, RevisionRecord, WorkloadRecord};
 use crate::world::{Work, World};
 
-pub fn created(workload: &Workload, revision: RevisionId, artifact: &ArtifactRecord) -> WorkloadRecord {
+pub fn created(
+    workload: &Workload,
+    revision: RevisionId,
+    artifact: &ArtifactRecord,
+    data: Pins,
+) -> WorkloadRecord {
     WorkloadRecord {
         manifest: workload.clone(),
         revision,
         attempt: Attempt(1),
         image: artifact.digest,
         runtime: artifact.kind.runtime(),
+        data,
         restarts: 0,
         version: Version(0),
         created_wall_ms: None,
@@ -30,17 +37,14 @@ pub fn changed(
     workload: &Workload,
     revision: RevisionId,
     artifact: &ArtifactRecord,
+    data: Pins,
 ) -> (WorkloadRecord, ChangeKind) {
     let present = &*work.record;
-    let mut record = WorkloadRecord { manifest: workload.clone(), ..present.clone() };
+    let mut record = WorkloadRecord { manifest: workload.clone(), data, ..present.clone() };
     if revision != present.revision {
         (record.revision, record.image, record.runtime) =
             (revision, artifact.digest, artifact.kind.runtime());
-        // A revision that was here before may have been rejected by some board; attempts never
-        // fall, so that asking for it again is a new attempt everywhere.
-        if present.revisions.iter().any(|old| old.revision == revision) {
-            record.attempt = Attempt(present.attempt.0.saturating_add(1));
-        }
+        record.attempt = attempt_of(present, revision);
         return (record, ChangeKind::Changed);
     }
     if is_rejected_somewhere(world, work) {
@@ -54,6 +58,20 @@ pub fn changed(
     scaled.spec.replicas = workload.spec.replicas;
     let change = if scaled == *workload { ChangeKind::Scaled } else { ChangeKind::Changed };
     (record, change)
+}
+
+/// A revision that was here before may have been rejected by some board; attempts never fall, so that
+/// asking for it again is a new attempt everywhere.
+fn attempt_of(present: &WorkloadRecord, revision: RevisionId) -> Attempt {
+    let again = present.revisions.iter().any(|old| old.revision == revision);
+    if again { Attempt(present.attempt.0.saturating_add(1)) } else { present.attempt }
+}
+
+/// The same spec with other contents; None when they are the same.
+pub fn repinned(present: &WorkloadRecord, data: Pins) -> Option<WorkloadRecord> {
+    let revision = data::revision(&present.manifest.spec, &present.image, &data);
+    let attempt = attempt_of(present, revision);
+    (revision != present.revision).then(|| WorkloadRecord { revision, attempt, data, ..present.clone() })
 }
 
 /// A board that is heard of gave the present revision up: applying it again means trying again.
@@ -83,6 +101,7 @@ pub fn history(present: Option<&Work>, record: &WorkloadRecord) -> Vec<RevisionR
         manifest: record.manifest.clone(),
         image: record.image,
         runtime: record.runtime,
+        data: record.data.clone(),
         version: record.version,
     });
     revisions

@@ -10,6 +10,7 @@ use contract::{Attempt, Digest, RevisionId, WorkloadKey};
 
 use crate::access::Taken;
 use crate::charge::Price;
+use crate::data::{self, Pins};
 use crate::labels::Labels;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,13 @@ const ENGINE_BYTES_MAX: usize = 130;
 const FIXED_WIRE_BYTES: usize = 320;
 
 impl Template {
-    pub fn new(manifest: &Workload, revision: RevisionId, image: Digest, runtime: Runtime) -> Template {
+    pub fn new(
+        manifest: &Workload,
+        revision: RevisionId,
+        image: Digest,
+        runtime: Runtime,
+        pins: &Pins,
+    ) -> Template {
         let spec = &manifest.spec;
         let effective = effective(spec);
         let texts = spec.env.iter().filter_map(|(name, value)| match value {
@@ -62,6 +69,7 @@ impl Template {
             health_deadline_ms: effective.health_deadline_ms,
             probes: effective.probes,
             container: (runtime == Runtime::Oci).then(|| container(spec)),
+            data: data::run_data(manifest, pins),
         };
         let labels = run.env.values().flat_map(|text| env_labels(text)).map(str::to_string).collect();
         let requires = requires(&run);
@@ -96,6 +104,7 @@ impl Template {
             + json_len(&run.mounts)
             + run.container.as_ref().map_or(0, json_len)
             + run.probes.as_ref().map_or(0, json_len)
+            + run.data.as_ref().map_or(0, json_len)
             + json_len(&self.key);
         Price {
             cpu_millis: run.limits.cpu_millis,
@@ -157,7 +166,8 @@ fn requires(run: &RunSpec) -> BTreeSet<String> {
     });
     let devices = run.container.iter().filter(|c| !c.devices.is_empty()).map(|_| "devices");
     let probes = run.probes.iter().map(|_| "probes");
-    mounts.chain([runtime]).chain(devices).chain(probes).map(str::to_string).collect()
+    let data = run.data.iter().map(|_| "data");
+    mounts.chain([runtime]).chain(devices).chain(probes).chain(data).map(str::to_string).collect()
 }
 
 fn json_len<T: serde::Serialize>(value: &T) -> usize {

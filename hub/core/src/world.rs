@@ -6,14 +6,16 @@ use std::sync::Arc;
 use contract::platform::Platform;
 use contract::spec::Runtime;
 use contract::time::Millis;
-use contract::{AgentId, Digest, Name, RevisionId, WorkloadKey};
+use contract::{AgentId, DataId, Digest, Name, RevisionId, WorkloadKey};
 
 use crate::access::Access;
 use crate::api::HubFacts;
 use crate::charge::Charge;
 use crate::image::ImageRecord;
 use crate::place::{Ask, Board, Lack, Own};
-use crate::record::{AgentRecord, ArtifactRecord, CompiledRecord, Meta, PlacementRecord, WorkloadRecord};
+use crate::record::{
+    AgentRecord, ArtifactRecord, CompiledRecord, DataRecord, Meta, PlacementRecord, WorkloadRecord,
+};
 use crate::session::Session;
 use crate::template::Template;
 use crate::trust::Trust;
@@ -27,6 +29,7 @@ pub struct World {
     pub agents: BTreeMap<AgentId, Agent>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
     pub tags: BTreeMap<String, Digest>,
+    pub data: BTreeMap<DataId, DataRecord>,
     /// Platforms of images that could not be fetched at the last try, and why.
     pub unfetched: BTreeMap<(Digest, Platform), String>,
     /// Workloads with slots that no board takes, or that have to leave one and find no other: looked at
@@ -99,7 +102,8 @@ pub struct Agent {
 
 impl Work {
     pub fn new(record: WorkloadRecord) -> Work {
-        let template = Template::new(&record.manifest, record.revision, record.image, record.runtime);
+        let template =
+            Template::new(&record.manifest, record.revision, record.image, record.runtime, &record.data);
         let (placed, unplaced) = (BTreeMap::new(), Unplaced::default());
         let (record, template) = (Arc::new(record), Arc::new(template));
         Work { record, template, placed, unplaced, moving: false }
@@ -134,7 +138,7 @@ impl Work {
             return Some(self.template.clone());
         }
         let old = self.record.revisions.iter().rev().find(|r| r.revision == revision)?;
-        Some(Arc::new(Template::new(&old.manifest, old.revision, old.image, old.runtime)))
+        Some(Arc::new(Template::new(&old.manifest, old.revision, old.image, old.runtime, &old.data)))
     }
 
     /// Ports of the board that this has, or keeps while an earlier revision still runs there.
@@ -184,6 +188,7 @@ impl HubFacts {
             placements: BTreeMap::new(),
             agents: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            data: BTreeMap::new(),
             trust: Default::default(),
             access: Default::default(),
             events: Vec::new(),
@@ -214,6 +219,7 @@ impl World {
             agents: facts.agents.into_iter().map(|(id, record)| (id, Agent::new(record))).collect(),
             tags: tags.collect(),
             artifacts: facts.artifacts,
+            data: facts.data,
             unfetched: BTreeMap::new(),
             starving: BTreeSet::new(),
             trust: Trust::load(facts.trust),

@@ -109,7 +109,11 @@ impl Hub {
                 Write::Artifact { digest, record } => {
                     store.artifacts.insert(digest, *record.unwrap());
                 }
-                Write::Trust { .. } | Write::Access { .. } | Write::Event(_) | Write::EventsBelow(_) => {}
+                Write::Data { .. }
+                | Write::Trust { .. }
+                | Write::Access { .. }
+                | Write::Event(_)
+                | Write::EventsBelow(_) => {}
             }
         }
     }
@@ -222,6 +226,7 @@ fn apply(id: u64, workload: Workload) -> Event {
     let apply = Apply {
         workloads: vec![workload],
         images: BTreeMap::new(),
+        data: Vec::new(),
         prune: None,
         dry_run: false,
         if_versions: BTreeMap::new(),
@@ -238,6 +243,7 @@ fn facts(store: &Store) -> HubFacts {
         placements: store.placements.clone(),
         agents: store.agents.clone(),
         artifacts: store.artifacts.clone(),
+        data: BTreeMap::new(),
         trust: Default::default(),
         access: Default::default(),
         events: Vec::new(),

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::auth::Asker;
+use super::data;
 use super::error::{ApiError, Code, Detail};
 use super::extract::{Body, Q, labels};
 use super::images::{self, Failed};
@@ -55,12 +56,16 @@ pub async fn apply(
     for workload in &workloads {
         asker.check(&app, Verb::Apply, Kind::Workloads, Place::In(&workload.key().namespace)).await?;
     }
+    data::may(&app, &asker, Verb::Apply, &objects).await?;
+    touched.add(Object::data(&objects).map(|(kind, object)| object.id(kind).to_string()));
     let looked = match images::look(&app, &workloads, query.resolve).await? {
         Ok(looked) => looked,
         Err(failed) => return Err(unfetched(failed, &objects)),
     };
     let images = looked.images();
-    let apply = Apply { workloads, images, prune, dry_run: query.dry_run, if_versions };
+    // Held until the records are durable, which the answer says.
+    let (data, contents) = data::take(&app, &objects).await?;
+    let apply = Apply { workloads, images, data, prune, dry_run: query.dry_run, if_versions };
     // Judged before gigabytes come for it.
     if !looked.is_empty() && !query.dry_run {
         judged(&app, Apply { dry_run: true, ..apply.clone() }, &objects).await?;
@@ -70,8 +75,7 @@ pub async fn apply(
         false => looked.bring(&app).await?.map_err(|failed| unfetched(failed, &objects))?,
     };
     let answer = judged(&app, apply, &objects).await;
-    // Held until the records are durable, which the answer says.
-    drop(pins);
+    drop((pins, contents));
     if let Ok(Answer::Applied { changes, .. }) = &answer {
         let deleted = changes.iter().filter(|change| change.change == ChangeKind::Deleted);
         touched.add(deleted.map(|change| format!("{} (deleted)", change.workload)));
@@ -86,7 +90,7 @@ async fn pruned(app: &App, asker: &Asker, labels: BTreeMap<String, String>) -> R
 }
 
 pub fn workloads(objects: &[Object]) -> Vec<Workload> {
-    objects.iter().map(|Object::Workload(workload, _)| Workload::clone(workload)).collect()
+    Object::workloads(objects).map(|(workload, _)| workload.clone()).collect()
 }
 
 async fn judged(app: &App, apply: Apply, objects: &[Object]) -> Result<Answer, ApiError> {
@@ -149,9 +153,7 @@ fn refused(code: Code, errors: Vec<Refusal>, objects: &[Object]) -> ApiError {
 
 fn locate(refusal: Refusal, objects: &[Object]) -> Detail {
     let source = refusal.workload.as_ref().and_then(|key| {
-        let about =
-            |object: &&Object| matches!(object, Object::Workload(workload, _) if workload.key() == *key);
-        objects.iter().find(about).map(Object::source)
+        Object::workloads(objects).find(|(workload, _)| workload.key() == *key).map(|(_, source)| source)
     });
     match source {
         Some(source) => {

@@ -97,7 +97,7 @@ pub fn compiled(artifact: &ArtifactView) -> impl Iterator<Item = Compiled> + '_ 
 
 /// Every blob that a record names.
 fn referenced(core: &Core) -> BTreeSet<Digest> {
-    let mut names = BTreeSet::new();
+    let mut names = core.data_contents();
     for artifact in core.artifacts() {
         names.insert(artifact.digest);
         names.extend(compiled(&artifact).map(|compiled| compiled.digest));

@@ -57,12 +57,15 @@ pub async fn diff(
     for workload in &workloads {
         asker.check(&app, Verb::Get, Kind::Workloads, Place::In(&workload.key().namespace)).await?;
     }
+    // Whether a value is the present one is told to who could change it: others could try values out.
+    super::data::may(&app, &asker, Verb::Apply, &objects).await?;
     let looked = match images::look(&app, &workloads, query.resolve).await? {
         Ok(looked) => looked,
         Err(failed) => return Err(apply::unfetched(failed, &objects)),
     };
     let (images, if_versions) = (looked.images(), BTreeMap::new());
-    let apply = Apply { workloads, images, prune: None, dry_run: true, if_versions };
+    let data = Vec::new();
+    let apply = Apply { workloads, images, data, prune: None, dry_run: true, if_versions };
     let pairs = app.hub.look(move |core, _| {
         let digests = core.digests(&apply);
         let pair = |given: Workload| {
@@ -74,7 +77,9 @@ pub async fn diff(
         };
         apply.workloads.into_iter().map(pair).collect::<Vec<_>>()
     });
-    let items = pairs.await?.into_iter().map(|(present, given)| compare(present, &given)).collect();
+    let mut items: Vec<_> =
+        pairs.await?.into_iter().map(|(present, given)| compare(present, &given)).collect();
+    items.extend(super::data::diff(&app, &objects).await?);
     Ok(Json(Diffs { items }))
 }
 
@@ -106,10 +111,17 @@ fn compare(present: Option<Version>, given: &Version) -> WorkloadDiff {
     };
     let old = present.as_ref().map(|present| present.text(moved)).unwrap_or_default();
     let new = given.text(moved || present.is_none());
-    let name = if present.is_some() { workload.as_str() } else { "/dev/null" };
-    let text = TextDiff::from_lines(&old, &new);
-    let text = text.unified_diff().context_radius(CONTEXT_LINES).header(name, &workload).to_string();
-    WorkloadDiff { text: if old == new { String::new() } else { text }, workload, change }
+    let text = unified(present.as_ref().map(|_| workload.as_str()), &workload, &old, &new);
+    WorkloadDiff { text, workload, change }
+}
+
+/// `was`: its name, if there is anything.
+pub fn unified(was: Option<&str>, name: &str, old: &str, new: &str) -> String {
+    if old == new {
+        return String::new();
+    }
+    let diff = TextDiff::from_lines(old, new);
+    diff.unified_diff().context_radius(CONTEXT_LINES).header(was.unwrap_or("/dev/null"), name).to_string()
 }
 
 fn only_scaled(present: &Workload, given: &Workload) -> bool {
@@ -130,8 +142,7 @@ mod tests {
              spec:\n  image: a:1\n  replicas: {replicas}\n  resources: {{memory: {memory}}}\n"
         );
         let objects = contract::manifest::read(&text, None).unwrap();
-        let Object::Workload(workload, _) = objects.into_iter().next().unwrap();
-        *workload
+        Object::workloads(&objects).next().unwrap().0.clone()
     }
 
     #[test]

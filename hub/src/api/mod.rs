@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod blobs;
 pub mod body;
+pub mod data;
 pub mod diff;
 pub mod error;
 pub mod events;
@@ -50,6 +51,7 @@ use crate::audit::Audit;
 use crate::compile::Workers;
 use crate::data::DataDir;
 use crate::fetch::Fetcher;
+use crate::secrets::Vault;
 use crate::serve::broker::BrokerKind;
 use crate::serve::handle::Handle;
 use crate::serve::ring::Ring;
@@ -80,6 +82,9 @@ pub struct App {
     pub token: Token,
     pub keeper: Arc<Keeper>,
     pub audit: Arc<Audit>,
+    /// Of the boards on this machine that come in plain.
+    pub agent_token: Token,
+    pub vault: Arc<Vault>,
     pub key: Arc<SigningKey>,
     pub identity: Arc<Identity>,
     pub door: Arc<Door>,
@@ -105,6 +110,8 @@ impl App {
         workers: Arc<Workers>,
         fetcher: Arc<Fetcher>,
         token: &str,
+        agent_token: &str,
+        vault: Vault,
         key: SigningKey,
         identity: Identity,
         door: Arc<Door>,
@@ -112,7 +119,8 @@ impl App {
         meters: metrics::Meters,
         stop: CancellationToken,
     ) -> App {
-        let (key, identity, token) = (Arc::new(key), Arc::new(identity), Token::new(token));
+        let (key, identity, vault) = (Arc::new(key), Arc::new(identity), Arc::new(vault));
+        let (token, agent_token) = (Token::new(token), Token::new(agent_token));
         let (tickets, answers, keeper) = Default::default();
         let audit = Arc::new(audit);
         let pushes = Arc::new(Semaphore::new(push::PUSHES_MAX));
@@ -129,6 +137,8 @@ impl App {
             token,
             keeper,
             audit,
+            agent_token,
+            vault,
             key,
             identity,
             door,

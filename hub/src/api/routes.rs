@@ -1,16 +1,18 @@
 //! Every route of the API: what it is for, who may use it, what it takes and answers.
 
 use axum::routing::{MethodRouter, delete, get, post, put};
+use contract::spec::DataObject;
 use hub_core::access::Namespace;
 use hub_core::access::rights::{Kind, Role, Verb};
 use hub_core::api::Answer;
+use hub_core::data::DataView;
 use hub_core::view::{AgentView, ArtifactView, Describe, StatusView, WorkloadView};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::auth::{Need, Scope};
 use super::error::ErrorBody;
 use super::{
-    App, access, agents, apply, artifacts, audit, blobs, diff, events, fetches, join, logs, metrics,
+    App, access, agents, apply, artifacts, audit, blobs, data, diff, events, fetches, join, logs, metrics,
     namespaces, openapi, push, status, tickets, trust, watch, workloads,
 };
 
@@ -120,6 +122,7 @@ const BYTES: &str = "application/octet-stream";
 pub fn all() -> Vec<Route> {
     let mut all = changing();
     all.extend(looking());
+    all.extend(objects());
     all.extend(trusting());
     all.extend(operators());
     all.extend(streaming());
@@ -245,6 +248,47 @@ fn looking() -> Vec<Route> {
             .needs(Verb::Get, Kind::Hub, Scope::Own)
             .says("The JSON Schema of a manifest")
             .raw(JSON_SCHEMA),
+    ]
+}
+
+/// Configs and Secrets.
+fn objects() -> Vec<Route> {
+    use Guard::{Change, Read};
+    vec![
+        route("GET", "/v1/configs", Read, get(data::configs))
+            .needs(Verb::Get, Kind::Configs, Scope::Parts)
+            .says("Configs, without their values, and who uses them")
+            .query::<workloads::ListQuery>()
+            .json::<data::DataList>(),
+        route("GET", "/v1/configs/{namespace}/{name}", Read, get(data::config))
+            .needs(Verb::Get, Kind::Configs, Scope::Path)
+            .says("One Config, without its values; its ETag is its version")
+            .json::<DataView>(),
+        route("GET", "/v1/configs/{namespace}/{name}/data", Read, get(data::config_data))
+            .needs(Verb::Get, Kind::Configs, Scope::Path)
+            .says("The same with its values, as it would be applied")
+            .json::<DataObject>(),
+        route("DELETE", "/v1/configs/{namespace}/{name}", Change, delete(data::delete_config))
+            .needs(Verb::Delete, Kind::Configs, Scope::Path)
+            .says("Delete a Config that no workload names; honours If-Match")
+            .json::<Answer>(),
+        route("GET", "/v1/secrets", Read, get(data::secrets))
+            .needs(Verb::Get, Kind::Secrets, Scope::Parts)
+            .says("Secrets, without their values, and who uses them")
+            .query::<workloads::ListQuery>()
+            .json::<data::DataList>(),
+        route("GET", "/v1/secrets/{namespace}/{name}", Read, get(data::secret))
+            .needs(Verb::Get, Kind::Secrets, Scope::Path)
+            .says("One Secret, without its values; its ETag is its version")
+            .json::<DataView>(),
+        route("POST", "/v1/secrets/{namespace}/{name}/reveal", Read, post(data::reveal))
+            .needs(Verb::Reveal, Kind::Secrets, Scope::Path)
+            .says("A Secret with its values: a right of its own, and noted in the audit log")
+            .json::<DataObject>(),
+        route("DELETE", "/v1/secrets/{namespace}/{name}", Change, delete(data::delete_secret))
+            .needs(Verb::Delete, Kind::Secrets, Scope::Path)
+            .says("Delete a Secret that no workload names; honours If-Match")
+            .json::<Answer>(),
     ]
 }
 
@@ -401,6 +445,11 @@ fn open() -> Vec<Route> {
             .says("What the hub states about compiled code, signed")
             .query::<blobs::StatementQuery>()
             .raw("application/json"),
+        route("POST", "/v1/sealed/{digest}", Agent, post(data::sealed))
+            .says("A Secret's content, sealed to the key of the board that asks and runs with it, signed")
+            .query::<data::SealQuery>()
+            .takes_raw(JSON)
+            .raw(JSON),
         route("PUT", "/v1/tickets/{ticket}", Ticket, put(tickets::put))
             .says("Where an agent puts a result that is too large for a message")
             .takes_raw("text/plain")

@@ -34,13 +34,20 @@ pub struct WorkloadList {
     items: Vec<WorkloadView>,
 }
 
+impl ListQuery {
+    pub fn read(&self) -> Result<(Option<Name>, Query), ApiError> {
+        let namespace = self.namespace.as_deref().map(|text| name("namespace", text)).transpose()?;
+        Ok((namespace, selector(self.selector.as_deref())?))
+    }
+}
+
 pub async fn list(
     State(app): State<App>,
     asker: Asker,
     Q(query): Q<ListQuery>,
 ) -> Result<Json<WorkloadList>, ApiError> {
-    let namespace = query.namespace.as_deref().map(|text| name("namespace", text)).transpose()?;
-    let (selector, ring) = (selector(query.selector.as_deref())?, app.ring.clone());
+    let (namespace, selector) = query.read()?;
+    let ring = app.ring.clone();
     let sees = asker.sees(Verb::Get, Kind::Workloads);
     let list = app.hub.look(move |core, _| {
         let mut list = core.workloads(namespace.as_ref(), &selector);
@@ -158,8 +165,8 @@ fn name(what: &str, text: &str) -> Result<Name, ApiError> {
 }
 
 /// A name that is not legal names nothing.
-fn key((namespace, name): Place) -> Result<WorkloadKey, ApiError> {
-    format!("{namespace}/{name}").parse().map_err(|e| ApiError::not_found(format!("no such workload: {e}")))
+pub fn key((namespace, name): Place) -> Result<WorkloadKey, ApiError> {
+    format!("{namespace}/{name}").parse().map_err(|e| ApiError::not_found(format!("no such name: {e}")))
 }
 
 fn unknown(key: &WorkloadKey) -> ApiError {

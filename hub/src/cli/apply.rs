@@ -91,7 +91,7 @@ pub fn apply(client: Client, args: &ApplyArgs) -> Done {
     if args.dry_run || args.wait == Wait::Accepted {
         return Ok(());
     }
-    let goals = changes.iter().map(|change| {
+    let goals = changes.iter().filter(|change| change.kind.is_none()).map(|change| {
         let goal = if change.change == ChangeKind::Deleted {
             Goal::Deleted
         } else {
@@ -111,7 +111,8 @@ fn told(change: &AppliedChange, dry_run: bool) -> String {
         ChangeKind::Unchanged => "unchanged",
         ChangeKind::Deleted => "deleted",
     };
-    let mut text = format!("workload {} {word}", change.workload);
+    let kind = change.kind.map_or("workload", contract::DataKind::word);
+    let mut text = format!("{kind} {} {word}", change.workload);
     if let Some(revision) = &change.revision {
         text += &format!(" (revision {})", revision.short());
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use contract::WorkloadKey;
+use contract::manifest::Object;
 use contract::quantity::Duration;
+use contract::{DataId, WorkloadKey};
 use hub_core::api::Answer;
 use hub_core::view::WorkloadView;
 use serde::Deserialize;
@@ -22,12 +23,12 @@ use super::progress::{self, Goal};
     after_help = "Examples:\n  hub delete workload press-guard\n  hub delete -f press.yaml\n  hub delete workloads -l app=press\n  hub delete agent board-7      forget a board that is gone for good"
 )]
 pub struct DeleteArgs {
-    /// workload, agent or artifact
+    /// workload, config, secret, agent or artifact
     kind: Option<Kind>,
     names: Vec<String>,
     #[arg(short, long)]
     namespace: Option<String>,
-    /// The workloads in these files
+    /// What is in these files
     #[arg(short, long = "file", value_name = "PATH", conflicts_with_all = ["kind", "selector"])]
     files: Vec<PathBuf>,
     /// The workloads with these labels
@@ -53,17 +54,31 @@ pub fn delete(client: Client, args: &DeleteArgs) -> Done {
         Some(Kind::Artifacts | Kind::Images) => {
             return each(args, |name| client.delete(&format!("/v1/artifacts/{}", escape(name))));
         }
+        Some(kind) if let Some(kind) = kind.of_data() => {
+            let path =
+                |name: &str| key(name, args.namespace.as_deref()).map(|key| kinds::data_path(kind, &key));
+            return each(args, |name| client.delete(&path(name)?));
+        }
         Some(Kind::Workloads) | None => {}
-        Some(_) => return Err(Failure::usage("delete takes workloads, agents or artifacts")),
+        Some(_) => {
+            return Err(Failure::usage("delete takes workloads, configs, secrets, agents or artifacts"));
+        }
     }
-    let keys = workloads(&client, args)?;
-    if keys.is_empty() {
+    let objects = if args.files.is_empty() { Vec::new() } else { files::read(&args.files)?.objects };
+    let keys = workloads(&client, args, &objects)?;
+    let data: Vec<DataId> = Object::data(&objects).map(|(kind, object)| object.id(kind)).collect();
+    if keys.is_empty() && data.is_empty() {
         return Err(Failure::usage("name what to delete: hub delete workload <name>, -f FILE or -l k=v"));
     }
     let seq = progress::position(&client)?;
     for key in &keys {
         let _: Answer = client.delete(&kinds::path(key))?;
         say!("workload {key} deleted");
+    }
+    // After what uses them.
+    for id in &data {
+        let _: Answer = client.delete(&kinds::data_path(id.kind, &id.key))?;
+        say!("{} {} deleted", id.kind, id.key);
     }
     if args.no_wait {
         return Ok(());
@@ -83,9 +98,9 @@ fn each(args: &DeleteArgs, delete: impl Fn(&str) -> Done<Answer>) -> Done {
     Ok(())
 }
 
-fn workloads(client: &Client, args: &DeleteArgs) -> Done<Vec<WorkloadKey>> {
+fn workloads(client: &Client, args: &DeleteArgs, objects: &[Object]) -> Done<Vec<WorkloadKey>> {
     if !args.files.is_empty() {
-        return Ok(files::read(&args.files)?.workloads.iter().map(contract::spec::Workload::key).collect());
+        return Ok(Object::workloads(objects).map(|(workload, _)| workload.key()).collect());
     }
     let mut keys =
         args.names.iter().map(|name| key(name, args.namespace.as_deref())).collect::<Done<Vec<_>>>()?;

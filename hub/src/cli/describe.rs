@@ -10,6 +10,7 @@ use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView,
 use serde::Deserialize;
 
 use super::client::{Client, escape, query};
+use super::data;
 use super::exit::{Done, Failure};
 use super::fleet;
 use super::get;
@@ -21,7 +22,7 @@ use super::style::{age_or_dash, ago, size, table};
     after_help = "Examples:\n  hub describe workload press-guard\n  hub describe agent board-7\n  hub describe artifact hello:1"
 )]
 pub struct DescribeArgs {
-    /// workload, agent or artifact
+    /// workload, config, secret, agent or artifact
     kind: Kind,
     name: String,
     #[arg(short, long)]
@@ -46,7 +47,13 @@ pub fn main(client: &Client, args: &DescribeArgs) -> Done {
         Kind::Workloads => kinds::path(&kinds::key(&args.name, args.namespace.as_deref())?) + "/describe",
         Kind::Agents => format!("/v1/agents/{}", escape(&args.name)),
         Kind::Artifacts | Kind::Images => format!("/v1/artifacts/{}", escape(&args.name)),
-        _ => return Err(Failure::usage("describe takes a workload, an agent or an artifact")),
+        kind => match kind.of_data() {
+            Some(kind) => kinds::data_path(kind, &kinds::key(&args.name, args.namespace.as_deref())?),
+            None => {
+                let text = "describe takes a workload, a config, a secret, an agent or an artifact";
+                return Err(Failure::usage(text));
+            }
+        },
     };
     let text = match (args.output, args.kind) {
         (Some(JsonOnly::Json), _) => {
@@ -55,6 +62,7 @@ pub fn main(client: &Client, args: &DescribeArgs) -> Done {
         }
         (None, Kind::Agents) => agent(client, &client.get(&path)?)?,
         (None, Kind::Artifacts | Kind::Images) => artifact(&client.get(&path)?),
+        (None, Kind::Configs | Kind::Secrets) => data::describe(&client.get(&path)?),
         (None, _) => workload(&client.get(&path)?),
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -88,6 +96,7 @@ fn workload(d: &Describe) -> String {
         ("Priority", w.manifest.spec.priority.map_or(String::new(), |p| p.to_string())),
         ("Restarts", format!("{:?}; stop with {}, {} grace", e.restart_policy, e.stop_signal, e.stop_grace)),
         ("Probes", probes(e)),
+        ("Data", contents(e)),
         ("Healthy", format!("after {}; falls back after {}", e.healthy_after, e.deadline)),
     ]);
     text += "\n";
@@ -123,6 +132,11 @@ fn not_here(n: &NotHere) -> Vec<String> {
         count => format!("{count} agents ({names})"),
     };
     vec![who, n.reason.clone()]
+}
+
+/// Which content of each Config and Secret this revision has.
+fn contents(e: &hub_core::view::EffectiveView) -> String {
+    e.data.iter().map(|(name, digest)| format!("{name} ({})", digest.short())).collect::<Vec<_>>().join(", ")
 }
 
 fn listed(ports: &[u16]) -> String {

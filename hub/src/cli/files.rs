@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use contract::limits::MANIFEST_BYTES_MAX;
 use contract::manifest::{self, Object, Problem};
-use contract::spec::Workload;
 
 use super::exit::{Code, Done, Failure};
 
 pub struct Manifests {
     /// What is sent: the documents of all files, in order.
     pub text: String,
-    pub workloads: Vec<Workload>,
+    pub objects: Vec<Object>,
     /// The line of `text`, from 1, at which each file begins.
     starts: Vec<(usize, String)>,
 }
@@ -28,14 +27,11 @@ impl Manifests {
 const BETWEEN: &str = "\n---\n";
 
 pub fn read(paths: &[PathBuf]) -> Done<Manifests> {
-    let (mut text, mut starts, mut workloads, mut problems) =
-        (String::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut text, mut starts, mut all, mut problems) = (String::new(), Vec::new(), Vec::new(), Vec::new());
     for path in expand(paths)? {
         let (name, one) = load(&path)?;
         match manifest::read(&one, Some(&name)) {
-            Ok(objects) => {
-                workloads.extend(objects.into_iter().map(|Object::Workload(workload, _)| *workload))
-            }
+            Ok(objects) => all.extend(objects),
             Err(found) => problems.extend(found),
         }
         text += if starts.is_empty() { "" } else { BETWEEN };
@@ -45,7 +41,7 @@ pub fn read(paths: &[PathBuf]) -> Done<Manifests> {
     if !problems.is_empty() {
         return Err(Failure::new(Code::Invalid, told(&problems)));
     }
-    Ok(Manifests { text, workloads, starts })
+    Ok(Manifests { text, objects: all, starts })
 }
 
 fn told(problems: &[Problem]) -> String {

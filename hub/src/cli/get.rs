@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, query};
+use super::data;
 use super::exit::{Code, Done, Failure};
 use super::fleet::{self, FleetArgs};
 use super::kinds::{self, Kind};
@@ -39,7 +40,7 @@ Examples:
   hub get agents --field state=offline --offline-for 1h
   hub get instances -w      and again whenever something changes")]
 pub struct GetArgs {
-    /// workloads, instances, agents, artifacts, images, events or all
+    /// workloads, instances, agents, configs, secrets, artifacts, images, events or all
     kind: Kind,
     /// Only this one
     pub name: Option<String>,
@@ -52,6 +53,9 @@ pub struct GetArgs {
     /// Labels: k=v,k2!=v2,k3,!k4
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
+    /// Show the values of Secrets, with -o yaml or json; the hub notes who asked
+    #[arg(long)]
+    reveal: bool,
     #[command(flatten)]
     pub fleet: FleetArgs,
     /// Go on showing changes until Ctrl-C
@@ -70,7 +74,17 @@ impl GetArgs {
         output: Output,
     ) -> GetArgs {
         let fleet = FleetArgs::default();
-        GetArgs { kind, name, namespace: None, all_namespaces: true, selector, fleet, watch, output }
+        GetArgs {
+            kind,
+            name,
+            namespace: None,
+            all_namespaces: true,
+            selector,
+            reveal: false,
+            fleet,
+            watch,
+            output,
+        }
     }
 }
 
@@ -132,8 +146,14 @@ fn show(client: &Client, args: &GetArgs) -> Done<u64> {
         };
         seq = seq.min(list.seq);
         narrow(kind, &mut list.items, args)?;
+        if let Some(kind) = kind.of_data().filter(|_| args.reveal && args.output == Output::Json) {
+            data::reveal(client, kind, &mut list.items)?;
+        }
         match args.output {
             Output::Json => drop(json.insert(noun(kind), list.items)),
+            Output::Yaml if let Some(kind) = kind.of_data() => {
+                out += &data::yaml(client, kind, &typed(list.items)?, args.reveal)?;
+            }
             Output::Yaml => out += &yaml(kind, &list.items)?,
             Output::Name => out += &names(kind, &list.items),
             Output::Table | Output::Wide => {
@@ -169,6 +189,8 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Instances => "instances",
         Kind::Agents => "agents",
         Kind::Artifacts => "artifacts",
+        Kind::Configs => "configs",
+        Kind::Secrets => "secrets",
         Kind::Images => "images",
         Kind::Events => "events",
         Kind::All => "all",
@@ -196,7 +218,7 @@ fn narrow(kind: Kind, items: &mut Vec<Value>, args: &GetArgs) -> Done {
         return Err(Failure::usage("events have no names; see 'hub describe workload <name>'"));
     }
     let fits = |item: &Value| match kind {
-        Kind::Workloads => is_named(item["key"].as_str(), name),
+        Kind::Workloads | Kind::Configs | Kind::Secrets => is_named(item["key"].as_str(), name),
         Kind::Instances => {
             let id = item["instance"].as_str().unwrap_or_default();
             id == name || is_named(item["workload"].as_str(), name)
@@ -239,6 +261,8 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
             Kind::Workloads => "; 'hub example' shows one to apply",
             Kind::Agents => "; start one with 'edge-agent run'",
             Kind::Artifacts => "; 'hub push x.wasm --tag x:1' adds one",
+            Kind::Configs => "; 'hub example config' shows one to apply",
+            Kind::Secrets => "; 'hub example secret' shows one to apply",
             Kind::Images => "; 'hub push' adds one, or an apply that names 'image: host/repo:tag'",
             _ if !args.all_namespaces && matches!(kind, Kind::Instances) => "; -A looks in every namespace",
             _ => "",
@@ -251,6 +275,7 @@ fn rows(kind: Kind, items: Vec<Value>, args: &GetArgs) -> Done<String> {
         Kind::Instances => instances(&typed(items)?, wide),
         Kind::Agents => fleet::table(&typed(items)?, wide),
         Kind::Artifacts => artifacts(&typed(items)?),
+        Kind::Configs | Kind::Secrets => data::rows(&typed(items)?, wide),
         Kind::Images => images(&typed(items)?, wide),
         Kind::Events | Kind::All => events(&typed(items)?),
     })
@@ -411,7 +436,9 @@ pub fn event_row(e: &EventView) -> Vec<String> {
 /// Workloads as they were applied; everything else as YAML of its JSON.
 fn yaml(kind: Kind, items: &[Value]) -> Done<String> {
     if kind != Kind::Workloads {
-        return Err(Failure::usage("-o yaml prints workloads (their manifests); use -o json for the rest"));
+        return Err(Failure::usage(
+            "-o yaml prints workloads, configs and secrets (their manifests); use -o json for the rest",
+        ));
     }
     let views: Vec<WorkloadView> = typed(items.to_vec())?;
     Ok(views.iter().map(|w| to_yaml(&w.manifest)).collect::<Vec<_>>().join("---\n"))
@@ -419,7 +446,7 @@ fn yaml(kind: Kind, items: &[Value]) -> Done<String> {
 
 pub fn names(kind: Kind, items: &[Value]) -> String {
     let field = match kind {
-        Kind::Workloads => "key",
+        Kind::Workloads | Kind::Configs | Kind::Secrets => "key",
         Kind::Instances => "instance",
         Kind::Agents => "agent",
         Kind::Artifacts | Kind::Images => "digest",

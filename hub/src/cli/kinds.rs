@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use contract::{Name, WorkloadKey};
+use contract::{DataKind, Name, WorkloadKey};
 
 use super::exit::{Code, Done, Failure};
 
@@ -12,6 +12,8 @@ pub enum Kind {
     Instances,
     Agents,
     Artifacts,
+    Configs,
+    Secrets,
     /// Of the artefacts, those that are containers.
     Images,
     Events,
@@ -28,6 +30,8 @@ impl FromStr for Kind {
             "instance" | "instances" | "i" => Ok(Kind::Instances),
             "agent" | "agents" | "a" => Ok(Kind::Agents),
             "artifact" | "artifacts" | "artefact" | "artefacts" => Ok(Kind::Artifacts),
+            "config" | "configs" | "configmap" | "configmaps" | "cm" => Ok(Kind::Configs),
+            "secret" | "secrets" => Ok(Kind::Secrets),
             "image" | "images" | "img" => Ok(Kind::Images),
             "event" | "events" | "ev" => Ok(Kind::Events),
             "all" => Ok(Kind::All),
@@ -37,7 +41,8 @@ impl FromStr for Kind {
             "node" | "nodes" | "no" => Err("here they are 'agents'".into()),
             "deployment" | "deployments" | "deploy" | "ds" | "daemonset" | "job" | "jobs" | "service"
             | "services" => Err("here they are 'workloads'".into()),
-            _ => Err("kinds: workloads, instances, agents, artifacts, images, events, all".into()),
+            _ => Err("kinds: workloads, instances, agents, configs, secrets, artifacts, images, events, all"
+                .into()),
         }
     }
 }
@@ -50,6 +55,21 @@ pub fn key(text: &str, namespace: Option<&str>) -> Done<WorkloadKey> {
         format!("{}/{text}", namespace.unwrap_or("default"))
     };
     full.parse().map_err(|why| Failure::usage(format!("workload {why}")))
+}
+
+/// The path of a Config or Secret in the API.
+pub fn data_path(kind: DataKind, key: &WorkloadKey) -> String {
+    format!("/v1/{kind}s/{}/{}", key.namespace, key.name)
+}
+
+impl Kind {
+    pub fn of_data(self) -> Option<DataKind> {
+        match self {
+            Kind::Configs => Some(DataKind::Config),
+            Kind::Secrets => Some(DataKind::Secret),
+            _ => None,
+        }
+    }
 }
 
 /// The path of a workload in the API.

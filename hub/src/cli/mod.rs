@@ -16,6 +16,7 @@ mod audit;
 mod change;
 mod client;
 mod context;
+mod data;
 mod describe;
 mod exit;
 mod fetching;

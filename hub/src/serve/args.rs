@@ -8,6 +8,7 @@ use transport::{Endpoint, Prefix};
 
 use crate::compile::command::LimitArgs;
 use crate::fetch::RegistryArgs;
+use crate::secrets::SecretsArgs;
 
 /// Where a hub keeps everything, and where the CLI looks for its token.
 pub const DEFAULT_DATA: &str = "/var/lib/skerry/hub";
@@ -69,6 +70,8 @@ pub struct ServeArgs {
     /// to start.
     #[arg(long)]
     pub new_lineage_if_lost: bool,
+    #[command(flatten)]
+    pub secrets: SecretsArgs,
     #[command(flatten)]
     pub registries: RegistryArgs,
     #[command(flatten)]

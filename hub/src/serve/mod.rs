@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use contract::DataKind;
 use contract::codec::fingerprint;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compile::Workers;
 use crate::data::DataDir;
+use crate::secrets::Vault;
 use crate::store;
 use crate::trust::door::{Inside, Terms};
 use crate::trust::server::ServerCert;
@@ -58,6 +60,8 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
         let key = data.signing_key()?;
         let name = fingerprint(&key.verifying_key());
         let token = data.token()?;
+        let holds = found.loaded.data.keys().filter(|id| id.kind == DataKind::Secret).count();
+        let vault = Vault::open(&data, args.secrets.passphrase()?.as_ref(), holds)?;
         let ca = Arc::new(Ca::open(&data)?);
         let inside = Inside::default();
         let broker = match endpoint {
@@ -83,6 +87,7 @@ pub fn main(args: &ServeArgs) -> anyhow::Result<()> {
             broker,
             key,
             token,
+            vault,
             workers: Workers::new(exe, args.compile.limits()),
             registries,
             heartbeat_ms: args.heartbeat.ms,

@@ -129,7 +129,10 @@ impl Performer {
 
     fn persist(&mut self, id: EffectId, writes: &[Write]) {
         failpoint::pass(Point::BeforePersist);
-        if writes.iter().any(|write| matches!(write, Write::Artifact { record: None, .. })) {
+        if writes
+            .iter()
+            .any(|write| matches!(write, Write::Artifact { record: None, .. } | Write::Data { .. }))
+        {
             self.gates.unnaming.insert(id);
         }
         self.gates.pending.insert(id);

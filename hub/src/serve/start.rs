@@ -32,6 +32,7 @@ use crate::audit::Audit;
 use crate::compile::{self, Workers};
 use crate::data::{self, DataDir};
 use crate::fetch::Fetcher;
+use crate::secrets::Vault;
 use crate::store::{Found, Loaded, StoreWriter};
 use crate::trust::{Door, Front};
 
@@ -45,6 +46,7 @@ pub struct Parts {
     pub broker: Broker,
     pub key: SigningKey,
     pub token: String,
+    pub vault: Vault,
     pub workers: Workers,
     pub registries: Registries,
     pub heartbeat_ms: Millis,
@@ -65,8 +67,11 @@ pub struct Running {
 impl Parts {
     pub async fn start(self) -> anyhow::Result<Running> {
         let (heartbeat_ms, report_window_ms) = (self.heartbeat_ms, self.report_window_ms);
-        let Parts { data, found, listener, front, door, broker, key, token, workers, registries, .. } = self;
+        let Parts {
+            data, found, listener, front, door, broker, key, token, vault, workers, registries, ..
+        } = self;
         let artifacts = ArtifactStore::open(&data.artifacts())?;
+        let agent_token = data.agent_token()?;
         let url = url(listener.local_addr()?, front.is_some());
         let fetched = door.terms.hubs.first().map_or_else(|| url.clone(), |hub| format!("https://{hub}"));
         let Found { kv, loaded, remark: _ } = found;
@@ -124,6 +129,8 @@ impl Parts {
             workers,
             fetcher,
             &token,
+            &agent_token,
+            vault,
             key,
             identity,
             door,
@@ -183,6 +190,7 @@ fn facts(
         placements: loaded.placements,
         agents: loaded.agents,
         artifacts: loaded.artifacts,
+        data: loaded.data,
         trust: loaded.trust,
         access: loaded.access,
         events: loaded.events,

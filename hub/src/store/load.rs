@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use contract::{AgentId, Digest, WorkloadKey};
+use contract::{AgentId, DataId, Digest, WorkloadKey};
 use hub_core::access::AccessFacts;
-use hub_core::record::{AgentRecord, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord};
+use hub_core::record::{
+    AgentRecord, ArtifactRecord, DataRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
+};
 use hub_core::trust::TrustFacts;
 use kv::{Kv, KvError, Record};
 
@@ -18,6 +20,7 @@ pub struct Loaded {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub data: BTreeMap<DataId, DataRecord>,
     pub trust: TrustFacts,
     pub access: AccessFacts,
     pub events: Vec<EventRecord>,
@@ -70,6 +73,7 @@ impl Loaded {
             Key::Placement(key, agent) => drop(self.placements.insert((key, agent), decode(value)?)),
             Key::Agent(agent) => drop(self.agents.insert(agent, decode(value)?)),
             Key::Artifact(digest) => drop(self.artifacts.insert(digest, decode(value)?)),
+            Key::Data(id) => drop(self.data.insert(id, decode(value)?)),
             Key::Trust(key) => drop(self.trust.insert(key, decode(value)?)),
             Key::Access(key) => drop(self.access.insert(key, decode(value)?)),
             // In the order of their keys, which is that of their numbers.

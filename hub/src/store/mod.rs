@@ -7,6 +7,7 @@
 //! p<ns>/<name>/<agent>     PlacementRecord
 //! a<agent>                 AgentRecord
 //! r<64 hex>                ArtifactRecord
+//! d<kind>/<ns>/<name>      DataRecord: a Config or Secret, without its values
 //! t…                       TrustRecord: join tokens, identities, expected boards
 //! o…                       AccessRecord: operators' tokens, roles, limits of namespaces
 //! e<8 bytes, big endian>   EventRecord; the order of keys is the order of events
@@ -17,7 +18,7 @@ mod load;
 mod open;
 mod writer;
 
-use contract::{AgentId, Digest, WorkloadKey};
+use contract::{AgentId, DataId, Digest, WorkloadKey};
 use hub_core::access::AccessKey;
 use hub_core::api::Write;
 use hub_core::trust::TrustKey;
@@ -42,6 +43,7 @@ pub enum Key {
     Placement(WorkloadKey, AgentId),
     Agent(AgentId),
     Artifact(Digest),
+    Data(DataId),
     Trust(TrustKey),
     Access(AccessKey),
     Event(u64),
@@ -56,6 +58,7 @@ impl Key {
             Key::Placement(key, agent) => format!("p{key}/{agent}").into_bytes(),
             Key::Agent(agent) => format!("a{agent}").into_bytes(),
             Key::Artifact(digest) => format!("r{}", digest.hex()).into_bytes(),
+            Key::Data(id) => format!("d{id}").into_bytes(),
             Key::Trust(TrustKey::Token(id)) => format!("tt{}", id.hex()).into_bytes(),
             Key::Trust(TrustKey::Identity(agent)) => format!("ti{agent}").into_bytes(),
             Key::Trust(TrustKey::Expected(agent)) => format!("te{agent}").into_bytes(),
@@ -82,6 +85,7 @@ impl Key {
             }
             b'a' => Some(Key::Agent(rest.parse().ok()?)),
             b'r' => Some(Key::Artifact(format!("sha256:{rest}").parse().ok()?)),
+            b'd' => Some(Key::Data(rest.parse().ok()?)),
             b't' => Some(Key::Trust(trust_key(rest)?)),
             b'o' => Some(Key::Access(access_key(rest)?)),
             _ => None,
@@ -122,6 +126,7 @@ fn changes(write: &Write, oldest_event: &mut u64) -> Vec<Change> {
         }
         Write::Agent { agent, record } => vec![put(Key::Agent(agent.clone()), record.as_deref())],
         Write::Artifact { digest, record } => vec![put(Key::Artifact(*digest), record.as_deref())],
+        Write::Data { id, record } => vec![put(Key::Data(id.clone()), record.as_deref())],
         Write::Trust { key, record } => vec![put(Key::Trust(key.clone()), record.as_deref())],
         Write::Access { key, record } => vec![put(Key::Access(key.clone()), record.as_deref())],
         Write::Event(event) => vec![put(Key::Event(event.seq), Some(event))],
@@ -177,6 +182,7 @@ mod tests {
             Key::Access(AccessKey::Role(agent.0.clone())),
             Key::Access(AccessKey::Namespace(agent.0)),
             Key::Artifact(Digest::of(b"x")),
+            Key::Data(format!("secret/{name}/{name}").parse().unwrap()),
             Key::Event(u64::MAX),
         ] {
             let bytes = key.bytes();

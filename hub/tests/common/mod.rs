@@ -98,6 +98,7 @@ impl TestHub {
                 },
                 key: data.signing_key().unwrap(),
                 token: token.clone(),
+                vault: hub::secrets::Vault::open(&data, None, 0).unwrap(),
                 workers: Workers::new(PathBuf::from(env!("CARGO_BIN_EXE_hub")), limits),
                 registries: registries.open().unwrap(),
                 heartbeat_ms: 600_000,

@@ -118,7 +118,7 @@ impl Board {
             online: false,
             contract_version: CONTRACT_VERSION,
             agent_version: "0.1.0".into(),
-            features: BTreeSet::from(["wasm".to_string(), "probes".to_string()]),
+            features: ["wasm", "probes", "data"].map(String::from).into(),
             engines: vec![ENGINE.into()],
             arch: "x86_64".into(),
             labels: self.labels.clone(),
@@ -466,6 +466,10 @@ impl World {
                 let wait = self.rng.range(20, 4_000);
                 let spoiled = self.rng.chance(self.plan.fetch_faults / 4);
                 self.after(wait, Ev::Fetched { b, life, id, digest: artifact.digest, spoiled });
+            }
+            Op::FetchData { data, .. } => {
+                let wait = self.rng.range(20, 4_000);
+                self.after(wait, Ev::Fetched { b, life, id, digest: data.digest, spoiled: false });
             }
             Op::Start { instance, run, assignment } => self.start(b, life, id, instance, run, *assignment),
             Op::Stop { instance, run, grace_ms, .. } => self.stop(b, life, id, instance, run, grace_ms),

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use contract::message::{Desired, FromAgent, Observed, ObservedBody};
 use contract::time::{Millis, Now};
-use contract::{AgentId, Digest, Lineage, WorkloadKey};
+use contract::{AgentId, DataId, Digest, Lineage, WorkloadKey};
 use hub_core::api::{Answer, Effect, EffectId, Event, HubFacts, Op, Outcome, Request, Write};
-use hub_core::record::{AgentRecord, ArtifactRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord};
+use hub_core::record::{
+    AgentRecord, ArtifactRecord, DataRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
+};
 use hub_core::view::AgentState;
 use hub_core::{Config, Core};
 
@@ -25,6 +27,7 @@ pub struct Store {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub data: BTreeMap<DataId, DataRecord>,
     pub events: BTreeMap<u64, EventRecord>,
 }
 
@@ -65,6 +68,7 @@ impl Store {
                 Write::Placement { key, agent, record } => put(&mut self.placements, (key, agent), record),
                 Write::Agent { agent, record } => put(&mut self.agents, agent, record.map(|r| *r)),
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
+                Write::Data { id, record } => put(&mut self.data, id, record.map(|r| *r)),
                 // No board joins here: who may speak is decided before what is said.
                 Write::Trust { .. } => {}
                 // Nor is anybody asked who asks.
@@ -97,6 +101,7 @@ impl World {
             placements: disk.placements.clone(),
             agents: disk.agents.clone(),
             artifacts: disk.artifacts.clone(),
+            data: disk.data.clone(),
             trust: Default::default(),
             access: Default::default(),
             events: disk.events.values().cloned().collect(),

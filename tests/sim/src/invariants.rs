@@ -169,6 +169,14 @@ impl World {
         self.demand(legal, "p2_only_desired_or_good_work_starts", || {
             format!("a{b} starts {instance} of revision {}", revision.short())
         });
+        let contents: Vec<Digest> = started.run.contents().iter().map(|data| data.digest).collect();
+        let first = self.truth.contents_of(&instance.workload, revision, &contents);
+        self.demand(first == contents, "a_revision_is_one_set_of_contents", || {
+            format!(
+                "a{b} starts {instance} of revision {} with {contents:?}, others with {first:?}",
+                revision.short()
+            )
+        });
     }
 
     /// Where something good is known, a revision that fells the board is given up.
@@ -329,7 +337,7 @@ impl World {
     pub fn check_answer(&mut self, request: &Request, answer: &Answer) {
         match (request, answer) {
             (Request::Apply(apply), Answer::Applied { version, changes, .. }) if !apply.dry_run => {
-                for change in changes {
+                for change in changes.iter().filter(|change| change.kind.is_none()) {
                     let key = &change.workload;
                     let record = self.hub.disk.workloads.get(key);
                     let durable = match change.change {

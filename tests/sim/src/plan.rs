@@ -56,6 +56,8 @@ pub struct Plan {
     pub idle_day: bool,
     /// Workloads have probes, and illnesses that these see.
     pub probes: bool,
+    /// Workloads use a Config, which changes.
+    pub data: bool,
 }
 
 impl Plan {
@@ -94,6 +96,7 @@ impl Plan {
             tight: Rng::new(seed ^ 0x717).chance(250),
             idle_day: seed.is_multiple_of(16),
             probes: Rng::new(seed ^ 0x0b0e).chance(500),
+            data: false, // not yet run over all seeds
         }
     }
 
@@ -118,6 +121,7 @@ impl Plan {
             tight: false,
             idle_day: false,
             probes: false,
+            data: false,
         }
     }
 

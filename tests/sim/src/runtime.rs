@@ -86,7 +86,8 @@ impl World {
             format!("a{b}: {instance} starts as {run} while {live:?} lives")
         });
         self.check_start(b, &instance, &a);
-        if !self.boards[b].artifacts.contains(&a.run.artifact.digest) {
+        let contents = a.run.contents().iter().map(|data| data.digest);
+        if !contents.chain([a.run.artifact.digest]).all(|digest| self.boards[b].artifacts.contains(&digest)) {
             return self.ends(b, life, id, 2, Outcome::Missing);
         }
         if self.rng.chance(self.plan.start_faults) {

@@ -7,11 +7,12 @@ use agent_core::api::StoreState;
 use contract::message::{CommandOp, LogQuery};
 use contract::quantity::Duration;
 use contract::spec::{
-    EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec,
+    ConfigKey, EnvValue, Metadata, Placement, RestartPolicy, Rollout, Selector, Workload, WorkloadSpec,
 };
-use contract::{AgentId, Digest, InstanceId, WorkloadKey};
+use contract::{AgentId, DataKind, Digest, InstanceId, WorkloadKey};
 use hub_core::access::rights::Many;
 use hub_core::api::{Apply, NewArtifact, Prune, Request};
+use hub_core::data::NewData;
 use hub_core::record::ArtifactKind;
 
 use crate::board::Board;
@@ -103,7 +104,7 @@ pub fn workload(n: usize, artifact: usize, variant: u64) -> Workload {
 
 pub fn apply(workloads: Vec<Workload>) -> Request {
     let (images, if_versions) = Default::default();
-    let apply = Apply { workloads, images, prune: None, dry_run: false, if_versions };
+    let apply = Apply { workloads, images, data: Vec::new(), prune: None, dry_run: false, if_versions };
     Request::Apply(Box::new(apply))
 }
 
@@ -214,6 +215,9 @@ impl World {
     // --- the operator ---
 
     fn operate(&mut self) {
+        if self.plan.data && self.data_rng.chance(300) {
+            return self.configure();
+        }
         let n = self.rng.index(WORKLOADS);
         match self.rng.below(100) {
             0..60 => {
@@ -239,6 +243,7 @@ impl World {
                 self.request(Request::Apply(Box::new(Apply {
                     workloads,
                     images: BTreeMap::new(),
+                    data: Vec::new(),
                     prune,
                     dry_run: false,
                     if_versions,
@@ -247,6 +252,27 @@ impl World {
             _ if self.plan.restores => self.accept_restore(),
             _ => {}
         }
+    }
+
+    /// A Config is made, changed, or applied as it is; whoever uses it follows.
+    fn configure(&mut self) {
+        let content = format!("tuning {}", self.data_rng.below(4));
+        let metadata = Metadata {
+            name: "tuning".parse().expect("a legal name"),
+            namespace: key(0).namespace,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        };
+        let data = NewData {
+            kind: DataKind::Config,
+            metadata,
+            content: Digest::of(content.as_bytes()),
+            size_bytes: 100,
+            keys: BTreeMap::from([("mode".to_string(), 5)]),
+        };
+        let Request::Apply(mut apply) = apply(Vec::new()) else { return };
+        apply.data.push(data);
+        self.request(Request::Apply(apply));
     }
 
     fn some_workload(&mut self, n: usize) -> Workload {
@@ -276,6 +302,10 @@ impl World {
         }
         if probes > 0 {
             crate::probes::give(spec, probes);
+        }
+        if self.plan.data && self.data_rng.chance(500) {
+            let (config, key) = ("tuning".parse().expect("a legal name"), "mode".to_string());
+            spec.env.insert("MODE".into(), EnvValue::Config(ConfigKey { config, key, optional: true }));
         }
         if artifact == 5 {
             let policies = [RestartPolicy::OnFailure, RestartPolicy::Never, RestartPolicy::Always];

@@ -48,6 +48,8 @@ pub struct Truth {
     last_up: BTreeMap<(usize, InstanceId, RevisionId), Millis>,
     last_down: BTreeMap<(usize, InstanceId), Millis>,
     healthy: BTreeSet<(usize, WorkloadKey, RevisionId)>,
+    /// What of Configs and Secrets each revision was first started with.
+    contents: BTreeMap<(WorkloadKey, RevisionId), Vec<Digest>>,
     /// How often a candidate took its board down, since it was named.
     felled: BTreeMap<(usize, Candidate), u32>,
     /// By board: what was delivered to the hub's door, in its order.
@@ -129,6 +131,11 @@ impl Truth {
 
     pub fn was_healthy(&self, b: usize, key: &WorkloadKey, revision: RevisionId) -> bool {
         self.healthy.contains(&(b, key.clone(), revision))
+    }
+
+    /// Those that this revision was first started with, anywhere.
+    pub fn contents_of(&mut self, key: &WorkloadKey, revision: RevisionId, now: &[Digest]) -> Vec<Digest> {
+        self.contents.entry((key.clone(), revision)).or_insert_with(|| now.to_vec()).clone()
     }
 
     pub fn felled(&mut self, b: usize, candidate: Candidate) -> u32 {

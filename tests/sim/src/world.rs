@@ -92,6 +92,8 @@ pub struct World {
     pub now: Millis,
     pub rng: Rng,
     pub probe_rng: Rng,
+    /// The same, for Configs.
+    pub data_rng: Rng,
     /// Of what operators do with boards.
     pub fleet_rng: Rng,
     pub boards: Vec<Board>,
@@ -122,6 +124,7 @@ impl World {
             now: 0,
             rng: Rng::new(seed),
             probe_rng: Rng::new(seed ^ 0x91_0be5),
+            data_rng: Rng::new(seed ^ 0xda_7a),
             fleet_rng: Rng::new(seed ^ 0xf1ee7),
             boards: Vec::new(),
             hub: Hub::default(),

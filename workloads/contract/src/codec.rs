@@ -32,6 +32,8 @@ pub enum Kind {
     Compiled,
     /// How a board stands with its hub.
     Standing,
+    /// A Secret's content, sealed to one board.
+    Sealed,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Kind::Reply => "reply",
             Kind::Compiled => "compiled",
             Kind::Standing => "standing",
+            Kind::Sealed => "sealed",
         }
     }
 }

@@ -1,10 +1,14 @@
 //! What holds where a manifest is silent. Admission, composing and `describe` all ask here.
 //! A default is never written into a spec: it is not part of the revision.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::data::{DataKind, DataName};
+use crate::rules;
 use crate::run::{
-    Container, MountSource, NetworkAllowance, ProbeAsk, Probes, ResourceLimits, RunDevice, RunMount, RunProbe,
+    Container, DataKey, DataMount, DataRef, MountSource, NetworkAllowance, ProbeAsk, Probes, ResourceLimits,
+    RunData, RunDevice, RunMount, RunProbe,
 };
 use crate::spec::{Mount, NetworkMode, Probe, Resources, RestartPolicy, WorkloadSpec};
 use crate::time::Millis;
@@ -28,7 +32,7 @@ pub const PROBE_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub struct EffectiveSpec {
     pub limits: ResourceLimits,
     pub network: NetworkAllowance,
-    /// Volumes, host paths and tmpfs; other sources are refused at admission.
+    /// Volumes, host paths and tmpfs; for Configs and Secrets see [`data`].
     pub mounts: Vec<RunMount>,
     pub restart_policy: RestartPolicy,
     pub stop_signal: String,
@@ -139,7 +143,7 @@ pub fn container(spec: &WorkloadSpec) -> Container {
     }
 }
 
-/// None for a source that no agent can mount yet.
+/// None for a Config or Secret: those are pinned first ([`data`]).
 pub fn mount(mount: &Mount, limits: &ResourceLimits) -> Option<RunMount> {
     let from = if let Some(name) = &mount.volume {
         let size_bytes = mount.size.map_or(limits.storage_bytes, |size| size.0);
@@ -150,6 +154,38 @@ pub fn mount(mount: &Mount, limits: &ResourceLimits) -> Option<RunMount> {
         MountSource::Tmpfs { size_bytes: mount.tmpfs?.0 }
     };
     Some(RunMount { from, path: mount.path.clone(), read_only: mount.read_only })
+}
+
+/// The modes of files where none is given.
+const CONFIG_MODE: u32 = 0o444;
+const SECRET_MODE: u32 = 0o400;
+
+/// What a workload gets of the contents that were pinned for it; what is optional and not there is left
+/// out. `has` says whether a content has a key.
+pub fn data(
+    spec: &WorkloadSpec,
+    pinned: impl Fn(&DataName) -> Option<DataRef>,
+    has: impl Fn(&DataName, &str) -> bool,
+) -> Option<Box<RunData>> {
+    let there = |of: &DataName, key: Option<&str>| pinned(of).is_some() && key.is_none_or(|key| has(of, key));
+    let mut data = RunData::default();
+    for (variable, value) in &spec.env {
+        let Some((of, key, _)) = value.of_data().filter(|(of, key, _)| there(of, Some(key))) else {
+            continue;
+        };
+        data.env.insert(variable.clone(), DataKey { of, key: key.to_string() });
+    }
+    for mount in &spec.mounts {
+        let Some(of) = mount.of_data().filter(|of| there(of, mount.key.as_deref())) else { continue };
+        let default = if of.kind == DataKind::Config { CONFIG_MODE } else { SECRET_MODE };
+        let mode = mount.mode.as_deref().and_then(|text| rules::file_mode(text).ok()).unwrap_or(default);
+        let owner = mount.owner.as_deref().and_then(|text| rules::file_owner(text).ok());
+        data.mounts.push(DataMount { of, key: mount.key.clone(), path: mount.path.clone(), mode, owner });
+    }
+    let used = data.env.values().map(|key| &key.of).chain(data.mounts.iter().map(|mount| &mount.of));
+    let used: BTreeSet<&DataName> = used.collect();
+    data.objects = used.into_iter().filter_map(pinned).collect();
+    (!data.objects.is_empty()).then(|| Box::new(data))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 #[cfg(feature = "codec")]
 pub mod codec;
+pub mod data;
 pub mod defaults;
 pub mod digest;
 pub mod env;
@@ -25,12 +26,15 @@ pub mod rules;
 pub mod run;
 #[cfg(feature = "manifest")]
 mod schema;
+#[cfg(feature = "codec")]
+pub mod seal;
 pub mod spec;
 pub mod status;
 pub mod taint;
 pub mod time;
 pub mod version;
 
+pub use data::{DataId, DataKind, DataName};
 pub use digest::{Digest, RevisionId};
 pub use id::{AgentId, BoardId, InstanceId, Lineage, Name, Nonce, RunId, WorkloadKey};
 pub use platform::Platform;

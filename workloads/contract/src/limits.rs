@@ -4,6 +4,8 @@
 pub const SPEC_BYTES_MAX: usize = 64 << 10;
 /// One multi-document manifest file: 256 workloads of 4 KiB, or 16 of the largest.
 pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+/// One document: the largest Secret in base64, with indents; a workload is smaller ([`SPEC_BYTES_MAX`]).
+pub const DOCUMENT_BYTES_MAX: usize = 512 << 10;
 /// YAML nesting; the deepest legal path (`spec.rollout.batches[].size`) has six levels.
 pub const MANIFEST_DEPTH_MAX: usize = 32;
 /// Errors reported at once; past it "and n more".
@@ -16,6 +18,16 @@ pub const WIRE_BYTES_MAX: usize = 240 << 10;
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Payloads above this are compressed.
 pub const COMPRESS_ABOVE_BYTES: usize = 1 << 10;
+
+/// All values of one Config or Secret together, before base64: certificates with their chains are ~10 KiB,
+/// a large configuration 200; four fit into one manifest file.
+pub const DATA_BYTES_MAX: usize = 256 << 10;
+/// Keys of one Config or Secret: each is a file in every instance that mounts it.
+pub const DATA_KEYS_MAX: usize = 256;
+/// The same, written down: base64, and the keys.
+pub const DATA_BLOB_BYTES_MAX: u64 = 512 << 10;
+/// Configs and Secrets of one hub. Their content lies on the disk; a name with its keys takes ~1 KB.
+pub const DATA_OBJECTS_MAX: usize = 10_000;
 
 /// Assignments in one agent's document. A board runs tens; 500 × 2 KiB fills the message.
 pub const ASSIGNMENTS_MAX: usize = 500;

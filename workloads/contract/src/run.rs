@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataName;
 use crate::digest::{Digest, RevisionId};
 use crate::id::{InstanceId, Name, WorkloadKey};
 use crate::spec::{NetworkMode, RestartPolicy, Runtime};
@@ -73,6 +74,59 @@ pub struct RunSpec {
     /// What only a container has; always there for `oci`, never for `wasm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Configs and Secrets, each pinned to one content. Needs the feature `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RunData>>,
+}
+
+impl RunSpec {
+    /// What must be on the board before it starts, beside its artefact.
+    pub fn contents(&self) -> &[DataRef] {
+        self.data.as_deref().map_or(&[], |data| &data.objects)
+    }
+}
+
+/// What of Configs and Secrets a run gets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunData {
+    /// Sorted, each once.
+    pub objects: Vec<DataRef>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, DataKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<DataMount>,
+}
+
+/// One content. Of a Config the bytes are fetched as they are; a Secret comes sealed to this board.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataRef {
+    pub of: DataName,
+    /// A Config's is of its bytes; a Secret's names its content, and says nothing about it.
+    pub digest: Digest,
+    /// As it lies at the hub.
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataKey {
+    pub of: DataName,
+    pub key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataMount {
+    pub of: DataName,
+    /// One key as the file at `path`; none: a directory with all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Absolute, normalised, no `..`.
+    pub path: String,
+    pub mode: u32,
+    /// uid and gid; none: the user that the container begins as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
 }
 
 /// At least one of the three.

@@ -4,10 +4,19 @@ use contract::manifest::{explain, parse, schema};
 use serde_json::json;
 use skerry_contract as contract;
 
+/// The part of the schema that is about workloads.
+fn workload() -> serde_json::Value {
+    schema()["oneOf"][0].clone()
+}
+
 #[test]
 fn the_schema_describes_a_document() {
-    let schema = schema();
-    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let all = schema();
+    assert_eq!(all["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let kinds: Vec<_> =
+        all["oneOf"].as_array().unwrap().iter().map(|s| &s["properties"]["kind"]["const"]).collect();
+    assert_eq!(kinds, ["Workload", "Config", "Secret"]);
+    let schema = workload();
     assert_eq!(schema["properties"]["apiVersion"]["const"], "skerry/v1");
     assert_eq!(schema["properties"]["kind"]["const"], "Workload");
     assert_eq!(schema["required"], json!(["apiVersion", "kind", "metadata", "spec"]));
@@ -26,7 +35,7 @@ fn the_schema_describes_a_document() {
 /// Without a text, `explain` and editors have nothing to say.
 #[test]
 fn every_field_up_to_the_second_level_is_described() {
-    let schema = schema();
+    let schema = workload();
     for object in ["metadata", "spec"] {
         for (name, field) in schema["properties"][object]["properties"].as_object().unwrap() {
             assert!(field["description"].is_string(), "{object}.{name}");
@@ -77,7 +86,7 @@ fn explain_walks_lists_maps_and_alternatives() {
     let fields =
         |path: &str| -> Vec<String> { explain(path).unwrap().fields.into_iter().map(|f| f.name).collect() };
     assert_eq!(fields("workload"), ["apiVersion", "kind", "metadata", "spec"]);
-    assert_eq!(fields("spec.env"), ["key", "secret", "config"]);
+    assert_eq!(fields("spec.env"), ["key", "secret", "optional", "config"]);
     assert_eq!(fields("spec.image"), Vec::<String>::new());
     let text = explain("spec.restartPolicy").unwrap().to_string();
     assert!(
@@ -101,7 +110,7 @@ fn explain_suggests() {
 /// refusal here: each field is given alone.
 #[test]
 fn every_field_of_the_schema_is_taken() {
-    let schema = schema();
+    let schema = workload();
     let spec = schema["properties"]["spec"]["properties"].as_object().unwrap();
     for (name, field) in spec {
         let mut manifest = json!({"apiVersion": "skerry/v1", "kind": "Workload",

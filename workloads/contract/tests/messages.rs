@@ -75,6 +75,7 @@ fn assignment() -> Assignment {
             health_deadline_ms: 600_000,
             probes: None,
             container: None,
+            data: None,
         },
         requires: BTreeSet::from(["wasm".into()]),
         restarts: 4,

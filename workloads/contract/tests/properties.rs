@@ -23,7 +23,7 @@ proptest! {
         let json = serde_json::json!({"apiVersion": "skerry/v1", "kind": "Workload",
             "metadata": workload.metadata, "spec": workload.spec});
         let objects = parse(&json.to_string(), None).unwrap();
-        let Object::Workload(back, _) = &objects[0];
+        let Object::Workload(back, _) = &objects[0] else { panic!("a workload") };
         prop_assert_eq!(back.spec.canonical(), workload.spec.canonical());
     }
 

@@ -1,6 +1,7 @@
 //! What reading a manifest promises: each mistake at its line, all at once; texts as written; the
 //! whole format of the design understood.
 
+use contract::DataKind;
 use contract::manifest::{EXAMPLES, Object, Problem, check, example, not_yet, parse, read};
 use contract::spec::{EnvValue, Workload};
 use skerry_contract as contract;
@@ -51,9 +52,6 @@ fn the_whole_format_is_read_and_what_is_not_built_is_named() {
             "spec.autoscale",
             "spec.dependsOn",
             "spec.disconnect",
-            "spec.env.MODE",
-            "spec.env.TOKEN",
-            "spec.mounts[1].config",
             "spec.ports[0].host",
             "spec.rollout.batches",
             "spec.rollout.onFailure",
@@ -258,7 +256,7 @@ fn sizes_are_bounded() {
 
 #[test]
 fn kinds_are_answered_by_name() {
-    for kind in ["Config", "Secret", "Device", "Namespace"] {
+    for kind in ["Device", "Namespace"] {
         let problems =
             read(&format!("apiVersion: skerry/v1\nkind: {kind}\nmetadata: {{name: a}}\n"), None).unwrap_err();
         let [problem] = &problems[..] else { panic!("{}", shown(&problems)) };
@@ -456,4 +454,61 @@ fn what_other_tools_write_is_answered_with_ours() {
     assert_eq!(problems[0].reason, "is a list; write a map, Name: value, not a list");
     let problems = parse(&spec("  startupProbe: {httpGet: {port: http}}\n"), None).unwrap_err();
     assert!(problems[0].reason.contains("whole number"), "{problems:?}");
+}
+
+#[test]
+fn configs_and_secrets_are_read_and_every_mistake_is_told_without_a_value() {
+    let objects = read(
+        "apiVersion: skerry/v1\nkind: Config\nmetadata: {name: tuning, namespace: plant}\ndata: {a: 1.10, b: yes}\n---\n\
+         {\"apiVersion\": \"skerry/v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"tuning\"}, \"binaryData\": {\"k\": \"AP8=\"}}",
+        None,
+    );
+    let objects = objects.unwrap();
+    let [Object::Data(DataKind::Config, config, _), Object::Data(DataKind::Secret, secret, _)] = &objects[..]
+    else {
+        panic!("{objects:?}")
+    };
+    assert_eq!((config.data["a"].as_str(), config.data["b"].as_str()), ("1.10", "yes"), "as written");
+    assert_eq!(secret.id(DataKind::Secret).to_string(), "secret/default/tuning");
+    assert!(!format!("{objects:?}").contains("AP8="), "a value is printed");
+
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: A}\nstringData: {x: y}\ndata:\n  ../etc: hunter2\n  k: aHVudGVyMg==\nbinaryData:\n  k: hunter2\n";
+    let problems = read(text, None).unwrap_err();
+    let told = shown(&problems);
+    for words in ["apiVersion", "metadata.name", "stringData is unknown", "data is base64 in Kubernetes"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let text =
+        text.replace("v1", "skerry/v1").replace("{name: A}", "{name: a}").replace("stringData: {x: y}\n", "");
+    let told = shown(&read(&text, None).unwrap_err());
+    for words in ["../etc'] is not a key", "binaryData.k is not base64", "binaryData.k stands in data, too"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+    let large = "x".repeat(300 << 10);
+    let text = format!("apiVersion: skerry/v1\nkind: Config\nmetadata: {{name: a}}\ndata: {{k: {large}}}\n");
+    let told = shown(&read(&text, None).unwrap_err());
+    assert!(told.contains("data has 307200 bytes; at most 262144"), "{}", &told[..told.len().min(300)]);
+}
+
+#[test]
+fn a_use_of_a_config_or_secret_says_what_is_wrong_with_it() {
+    let told = shown(
+        &read(
+            &spec(
+                "  env: {A: {secret: api, key: a/b}}\n  mounts:\n    - {config: c, path: /a, mode: rw, owner: www}\n    - {tmpfs: 1Mi, path: /b, key: k, optional: true}\n",
+            ),
+            None,
+        )
+        .unwrap_err(),
+    );
+    for words in [
+        "spec.env.A.key is not a key",
+        "spec.mounts[0].mode 'rw' is not a file's mode",
+        "spec.mounts[0].owner 'www' is not uid or uid:gid",
+        "spec.mounts[1].key is for a mounted config or secret",
+        "spec.mounts[1].optional is for a mounted config or secret",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 }

@@ -13,7 +13,7 @@ use skerry_contract as contract;
 fn spec(file: &Path) -> WorkloadSpec {
     let text = std::fs::read_to_string(file).unwrap();
     let objects = parse(&text, file.to_str()).unwrap_or_else(|p| panic!("{p:#?}"));
-    let Object::Workload(workload, _) = &objects[0];
+    let Object::Workload(workload, _) = &objects[0] else { panic!("a workload") };
     workload.spec.clone()
 }
 
@@ -27,7 +27,7 @@ fn revisions_keep_their_names() {
     names.sort();
     for file in names.iter().filter(|file| file.extension().is_some_and(|e| e == "yaml")) {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        actual += &format!("{name} {}\n", spec(file).revision(&image));
+        actual += &format!("{name} {}\n", spec(file).revision(&image, []));
     }
     assert_eq!(actual, expected, "actual:\n{actual}");
     let digests: BTreeSet<&str> = expected.lines().filter_map(|line| line.split(' ').nth(1)).collect();
@@ -39,9 +39,9 @@ fn revisions_keep_their_names() {
 fn scaling_is_no_new_revision_and_all_else_is() {
     let minimal = WorkloadSpec { image: "a:1".into(), replicas: Some(1), ..WorkloadSpec::default() };
     let image = Digest::of(b"x");
-    let revision = |spec: &WorkloadSpec| spec.revision(&image);
+    let revision = |spec: &WorkloadSpec| spec.revision(&image, []);
     assert_eq!(revision(&minimal), revision(&WorkloadSpec { replicas: Some(9), ..minimal.clone() }));
     assert_eq!(revision(&minimal), revision(&WorkloadSpec { image: "a:2".into(), ..minimal.clone() }));
-    assert_ne!(revision(&minimal), minimal.revision(&Digest::of(b"y")));
+    assert_ne!(revision(&minimal), minimal.revision(&Digest::of(b"y"), []));
     assert_ne!(revision(&minimal), revision(&WorkloadSpec { args: vec!["a".into()], ..minimal.clone() }));
 }

@@ -279,7 +279,11 @@ impl Board {
                 self.artifacts.insert(artifact.digest);
                 Outcome::Done
             }
-            Op::Fetch { .. } => Outcome::Fault("no route to host".into()),
+            Op::FetchData { data, .. } if self.network => {
+                self.artifacts.insert(data.digest);
+                Outcome::Done
+            }
+            Op::Fetch { .. } | Op::FetchData { .. } => Outcome::Fault("no route to host".into()),
             Op::Start { instance, run, assignment } => self.start(instance, *run, assignment),
             Op::Stop { instance, run, .. } => {
                 self.end_run(instance, *run, Exit::Signal { signal: 15 });
@@ -423,7 +427,8 @@ impl Board {
         assert_eq!(alive.count(), 0, "two live runs of {instance}");
         assert!(assignment.slots.contains(&instance.slot), "{instance} started in a slot it has not");
         assert!(!self.runs.contains_key(&(instance.clone(), run)), "run id {run} was given twice");
-        if !self.artifacts.contains(&assignment.run.artifact.digest) {
+        let contents = assignment.run.contents().iter().map(|data| data.digest);
+        if !contents.chain([assignment.run.artifact.digest]).all(|digest| self.artifacts.contains(&digest)) {
             return Outcome::Missing;
         }
         self.pids += 1;
@@ -508,8 +513,10 @@ impl Board {
         let goods = self.disk.records.values().filter_map(|r| r.good.as_ref());
         let live = self.runs.values().filter(|r| r.live).filter_map(|r| r.assignment.as_ref());
         for needed in desired.chain(goods).chain(live) {
-            let digest = needed.run.artifact.digest;
-            assert!(keep.contains(&digest), "an artefact of {} was dropped", needed.workload);
+            let contents = needed.run.contents().iter().map(|data| data.digest);
+            for digest in contents.chain([needed.run.artifact.digest]) {
+                assert!(keep.contains(&digest), "an artefact of {} was dropped", needed.workload);
+            }
         }
     }
 

@@ -62,6 +62,7 @@ fn run_spec(n: u8) -> RunSpec {
         health_deadline_ms: 600_000,
         probes: None,
         container: None,
+        data: None,
     }
 }
 

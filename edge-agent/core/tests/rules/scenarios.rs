@@ -2,6 +2,7 @@
 
 use agent_core::api::*;
 use contract::message::EventKind;
+use contract::run::{DataRef, RunData};
 use contract::status::InstanceState;
 use contract::{Attempt, Term};
 
@@ -273,4 +274,46 @@ fn a_workload_that_needs_what_the_agent_lacks_is_named_and_the_rest_runs() {
         matches!(&board.status("b", 0).state, InstanceState::Waiting { reason } if reason.contains("oci"))
     );
     assert!(!board.artifacts.contains(&artifact(2)), "what cannot run is not fetched");
+}
+
+/// No run has some of one revision's contents and some of another's.
+#[test]
+fn a_start_waits_for_every_content_and_what_is_good_keeps_its_own() {
+    let with = |n: u8, contents: &[&str]| {
+        let data_ref = |text: &&str| DataRef {
+            of: "secret/api".parse().unwrap(),
+            digest: contract::Digest::of(text.as_bytes()),
+            size_bytes: 1,
+        };
+        let data = RunData { objects: contents.iter().map(data_ref).collect(), ..RunData::default() };
+        let mut assignment = assignment("a", n, &[0]);
+        assignment.run.data = Some(Box::new(data));
+        assignment
+    };
+    let has = |board: &Board, text: &str| board.artifacts.contains(&contract::Digest::of(text.as_bytes()));
+    let mut board = Board::running(document(1, [with(1, &["one", "both"])]));
+    board.advance(5000);
+    assert!(has(&board, "one") && has(&board, "both"));
+    board.network = false;
+    board.desired(document(2, [with(2, &["two", "both"])]));
+    board.advance(60_000);
+    assert_eq!(board.live()[0].1, revision(1), "what runs is not stopped for what is not here");
+    let waiting = &board.core.status(board.clock()).workloads[&key("a")].waiting;
+    assert!(waiting[&0].contains("no route to host"), "{waiting:?}");
+    // Also after a power cut: all that is good is here.
+    board.power_cut();
+    board.settle();
+    assert_eq!(board.live()[0].1, revision(1));
+    board.network = true;
+    board.reconnect(2);
+    board.advance(10_000);
+    assert_eq!(board.live()[0].1, revision(2));
+    assert!(has(&board, "two") && has(&board, "both") && !has(&board, "one"), "what nobody needs is gone");
+    // A start that finds one missing fetches again.
+    board.artifacts.remove(&contract::Digest::of(b"two"));
+    let run = board.live_run(&instance("a", 0)).unwrap();
+    board.end_run(&instance("a", 0), run, trap());
+    board.advance(10_000);
+    assert!(has(&board, "two"));
+    assert_eq!(board.live().len(), 1);
 }

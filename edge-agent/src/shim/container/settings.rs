@@ -17,9 +17,10 @@ pub fn of(spec: &Spec, container: &ContainerSpec) -> Settings {
         command: run.command.clone(),
         args: run.args.clone(),
         env: run.env.clone(),
+        hidden: run.data.iter().flat_map(|data| data.env.keys().cloned()).collect(),
         hostname: Some(asked.hostname.clone().unwrap_or(name)),
         read_only_root: asked.read_only_root,
-        mounts: run.mounts.iter().filter_map(|m| mount(spec, m)).collect(),
+        mounts: run.mounts.iter().filter_map(|m| mount(spec, m)).chain(data(spec)).collect(),
         devices: devices(&asked),
         capabilities: Capabilities { add: asked.add_capabilities, drop: asked.drop_capabilities },
         user: asked.user,
@@ -44,6 +45,19 @@ fn mount(spec: &Spec, mount: &RunMount) -> Option<Mount> {
         From_::HostPath { .. } => MountSource::Bind { host: host(spec, mount)? },
     };
     Some(Mount { from, path: mount.path.clone(), read_only: mount.read_only })
+}
+
+/// Configs and Secrets. An owner that is named has its files already.
+fn data(spec: &Spec) -> impl Iterator<Item = Mount> + '_ {
+    let asked = spec.assignment.run.data.iter().flat_map(|data| &data.mounts);
+    asked.filter_map(|asked| {
+        let host = spec.directories.iter().find(|d| d.guest == asked.path)?.host.clone();
+        let from = match asked.owner {
+            Some(_) => MountSource::Bind { host },
+            None => MountSource::Given { host },
+        };
+        Some(Mount { from, path: asked.path.clone(), read_only: true })
+    })
 }
 
 fn host(spec: &Spec, mount: &RunMount) -> Option<PathBuf> {

@@ -22,6 +22,7 @@ pub struct Store {
     pub placements: BTreeMap<(WorkloadKey, AgentId), PlacementRecord>,
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub artifacts: BTreeMap<Digest, ArtifactRecord>,
+    pub data: BTreeMap<contract::DataId, crate::record::DataRecord>,
     pub events: BTreeMap<u64, EventRecord>,
     pub trust: crate::trust::TrustFacts,
     pub access: crate::access::AccessFacts,
@@ -42,6 +43,7 @@ impl Store {
                 Write::Workload { key, record } => put(&mut self.workloads, key, record.map(|r| *r)),
                 Write::Placement { key, agent, record } => put(&mut self.placements, (key, agent), record),
                 Write::Agent { agent, record } => put(&mut self.agents, agent, record.map(|r| *r)),
+                Write::Data { id, record } => put(&mut self.data, id, record.map(|r| *r)),
                 Write::Artifact { digest, record } => put(&mut self.artifacts, digest, record.map(|r| *r)),
                 Write::Trust { key, record } => put(&mut self.trust, key, record.map(|r| *r)),
                 Write::Access { key, record } => put(&mut self.access, key, record.map(|r| *r)),
@@ -61,6 +63,7 @@ impl Store {
             agents: self.agents.clone(),
             artifacts: self.artifacts.clone(),
             access: self.access.clone(),
+            data: self.data.clone(),
             trust: self.trust.clone(),
             events: self.events.values().cloned().collect(),
             engines: vec![ENGINE.into()],
@@ -295,7 +298,7 @@ pub fn compiled(source: &Digest, engine: &str) -> Digest {
 
 pub fn apply_of(workloads: Vec<Workload>) -> Apply {
     let (images, if_versions) = Default::default();
-    Apply { workloads, images, prune: None, dry_run: false, if_versions }
+    Apply { workloads, images, data: Vec::new(), prune: None, dry_run: false, if_versions }
 }
 
 pub fn id(text: &str) -> AgentId {

@@ -6,6 +6,7 @@ mod artifacts;
 mod bed;
 mod board;
 mod commands;
+mod data;
 mod drains;
 mod fleet;
 mod images;

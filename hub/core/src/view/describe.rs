@@ -1,6 +1,8 @@
 //! Everything about one workload: its spec with the defaults in, where it runs, where it does not
 //! and why, and what happened lately.
 
+use std::collections::BTreeMap;
+
 use contract::quantity::{Bytes, Cpu, Duration};
 use contract::run::{Container, NetworkAllowance, Probes, RunSpec};
 use contract::spec::RestartPolicy;
@@ -48,6 +50,9 @@ pub struct EffectiveView {
     /// Of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Configs and Secrets that this revision uses, each as the content it has here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, Digest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,6 +147,7 @@ impl EffectiveView {
             deadline: Duration { ms: run.health_deadline_ms },
             probes: run.probes.clone(),
             container: run.container.clone(),
+            data: run.contents().iter().map(|data| (data.of.to_string(), data.digest)).collect(),
         }
     }
 }

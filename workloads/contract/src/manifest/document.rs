@@ -10,33 +10,73 @@ use super::node::{Node, Place, Value};
 use super::problem::{Fault, Problem};
 use super::read::{self, Chunk};
 use super::schema::{API_VERSION, KIND};
-use super::shape::DOCUMENT;
+use super::shape::{DOCUMENT, data_document};
 use super::suggest;
+use crate::data::DataKind;
 use crate::field;
-use crate::limits::MANIFEST_ERRORS_MAX;
-use crate::rules::{Finding, check, not_yet};
-use crate::spec::Workload;
+use crate::limits::{MANIFEST_ERRORS_MAX, SPEC_BYTES_MAX};
+use crate::rules::{Finding, check, check_data, not_yet};
+use crate::spec::{DataObject, Workload};
 
 /// One document of a file.
 #[derive(Debug, Clone)]
 pub enum Object {
     Workload(Box<Workload>, Source),
+    Data(DataKind, Box<DataObject>, Source),
 }
 
 impl Object {
     pub fn source(&self) -> &Source {
         match self {
-            Object::Workload(_, source) => source,
+            Object::Workload(_, source) | Object::Data(_, _, source) => source,
+        }
+    }
+
+    /// The workloads among them, in their order.
+    pub fn workloads(objects: &[Object]) -> impl Iterator<Item = (&Workload, &Source)> {
+        objects.iter().filter_map(|object| match object {
+            Object::Workload(workload, source) => Some((&**workload, source)),
+            Object::Data(..) => None,
+        })
+    }
+
+    /// The Configs and Secrets among them, in their order.
+    pub fn data(objects: &[Object]) -> impl Iterator<Item = (DataKind, &DataObject)> {
+        objects.iter().filter_map(|object| match object {
+            Object::Data(kind, data, _) => Some((*kind, &**data)),
+            Object::Workload(..) => None,
+        })
+    }
+
+    /// For people: `workload plant/press`.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Object::Workload(workload, _) => format!("workload {}", workload.key()),
+            Object::Data(kind, data, _) => format!("{kind} {}", data.id(*kind).key),
+        }
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        match self {
+            Object::Workload(workload, _) => check(workload),
+            Object::Data(_, data, _) => check_data(data),
         }
     }
 }
 
 /// Where an object was written, field by field.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     file: Option<String>,
     document: usize,
     root: Node,
+}
+
+/// Never the text: it may be a Secret's.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({}:{})", self.file.as_deref().unwrap_or(""), self.line())
+    }
 }
 
 impl Source {
@@ -111,27 +151,46 @@ impl Source {
     }
 }
 
-/// A document as read. With faults, `workload` has stand-ins where they are.
+/// A document as read. With faults, `object` has stand-ins where they are.
 pub(super) struct Read {
-    pub workload: Option<Workload>,
-    pub source: Source,
+    pub object: Option<Object>,
+    pub line: usize,
     pub faults: Vec<Fault>,
 }
 
+/// What a document holds.
+enum Parsed {
+    Workload(Box<Workload>),
+    Data(DataKind, Box<DataObject>),
+}
+
 pub(super) fn read(chunk: Chunk<'_>, file: Option<&str>, document: usize) -> Read {
+    let size = chunk.text.len();
     let (root, mut faults) = read::read(chunk);
     let begin = Place { line: chunk.first_line, column: 1 };
     let nothing = Node { place: begin, value: Value::Map(Vec::new()) };
-    let workload = root.as_ref().and_then(|root| {
-        let (workload, more) = decode(root);
+    let parsed = root.as_ref().and_then(|root| {
+        let (parsed, more) = decode(root, size);
         faults.extend(more);
-        workload
+        parsed
     });
     let source = Source { file: file.map(str::to_string), document, root: root.unwrap_or(nothing) };
-    Read { workload, source, faults }
+    let line = source.line();
+    let object = parsed.map(|parsed| match parsed {
+        Parsed::Workload(workload) => Object::Workload(workload, source),
+        Parsed::Data(kind, data) => Object::Data(kind, data, source),
+    });
+    Read { object, line, faults }
 }
 
-fn decode(root: &Node) -> (Option<Workload>, Vec<Fault>) {
+fn decode(root: &Node, size: usize) -> (Option<Parsed>, Vec<Fault>) {
+    if let Some(kind) = data_kind(root) {
+        return decode_data(root, kind);
+    }
+    if size > SPEC_BYTES_MAX {
+        let reason = format!("the document has {size} bytes; at most {SPEC_BYTES_MAX} are taken");
+        return (None, vec![Fault::at(root.place, "", reason)]);
+    }
     if let Some(fault) = other_kind(root) {
         return (None, vec![fault]);
     }
@@ -148,19 +207,48 @@ fn decode(root: &Node) -> (Option<Workload>, Vec<Fault>) {
         fault.reason = format!("is a kind of Kubernetes: {hint}");
         fault.suggestion = Some(KIND.to_string());
     }
+    let workload = typed(without_head(&mut value), root, &mut decoder.faults);
+    (workload.map(|workload| Parsed::Workload(Box::new(workload))), decoder.faults)
+}
+
+fn data_kind(root: &Node) -> Option<DataKind> {
+    let given = root.get("kind").and_then(|entry| word(&entry.node))?;
+    DataKind::ALL.into_iter().find(|kind| kind.title() == given)
+}
+
+fn decode_data(root: &Node, kind: DataKind) -> (Option<Parsed>, Vec<Fault>) {
+    let shape = data_document(kind);
+    let mut decoder = Decoder { faults: Vec::new(), document: shape };
+    let mut value = decoder.value(shape, root, root.place, "");
+    let version = root.get("apiVersion").and_then(|entry| word(&entry.node));
+    if let Some(entry) = root.get("data").filter(|_| kind == DataKind::Secret && version == Some("v1")) {
+        let reason = "is base64 in Kubernetes, and text as it is written here; base64 goes into binaryData";
+        decoder.faults.push(Fault::at(entry.value_place(), "data", reason));
+    }
+    let data = typed(without_head(&mut value), root, &mut decoder.faults);
+    (data.map(|data| Parsed::Data(kind, Box::new(data))), decoder.faults)
+}
+
+fn word(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Scalar { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+fn without_head(value: &mut Json) -> Json {
     if let Some(map) = value.as_object_mut() {
         map.remove("apiVersion");
         map.remove("kind");
     }
-    let workload = typed(value, root, &mut decoder.faults);
-    (workload, decoder.faults)
+    value.take()
 }
 
 /// The walk has checked the form, so that the types take the value. Should they not, that is told
 /// rather than trusted.
-fn typed(value: Json, root: &Node, faults: &mut Vec<Fault>) -> Option<Workload> {
+fn typed<T: serde::de::DeserializeOwned>(value: Json, root: &Node, faults: &mut Vec<Fault>) -> Option<T> {
     match serde_json::from_value(value) {
-        Ok(workload) => Some(workload),
+        Ok(object) => Some(object),
         Err(e) => {
             if faults.is_empty() {
                 faults.push(Fault::at(root.place, "", format!("does not fit: {e}")));
@@ -191,7 +279,7 @@ fn other_kind(root: &Node) -> Option<Fault> {
     if LATER.contains(&text.as_str()) {
         return at(format!("{text} comes with a later version"));
     }
-    let known = std::iter::once(KIND).chain(LATER);
+    let known = std::iter::once(KIND).chain(DataKind::ALL.map(DataKind::title)).chain(LATER);
     let fault = Fault::at(entry.value_place(), "kind", "");
     let shown = field::shown(text);
     Some(match suggest::nearest(text, known) {
@@ -199,12 +287,15 @@ fn other_kind(root: &Node) -> Option<Fault> {
             let reason = format!("'{shown}' is unknown: did you mean {near}?");
             Fault { reason, ..fault.suggest(near) }
         }
-        None => Fault { reason: format!("'{shown}' is unknown: write {KIND}"), ..fault.suggest(KIND) },
+        None => Fault {
+            reason: format!("'{shown}' is unknown: write {KIND}, Config or Secret"),
+            ..fault.suggest(KIND)
+        },
     })
 }
 
 /// Kinds of DESIGN that are not built yet.
-const LATER: [&str; 4] = ["Config", "Secret", "Device", "Namespace"];
+const LATER: [&str; 2] = ["Device", "Namespace"];
 
 /// Whether a spec is one of something that runs, ours or Kubernetes'.
 fn has_work(spec: &Node) -> bool {
@@ -212,15 +303,18 @@ fn has_work(spec: &Node) -> bool {
 }
 
 /// Rules run on a value with stand-ins where something was wrong: what they find there is not news.
-pub(super) fn add_findings(faults: &mut Vec<Fault>, workload: &Workload, source: &Source) {
+pub(super) fn add_findings(faults: &mut Vec<Fault>, object: &Object) {
+    let source = object.source();
     let known: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
     // A thing may seem to lack a field only because that field is misspelt.
     let lacking: BTreeSet<&str> = known.iter().filter_map(|path| field::parents(path).last()).collect();
     let inside =
         |path: &str| known.contains(path) || field::parents(path).any(|parent| known.contains(parent));
-    let mut found = check(workload);
+    let mut found = object.findings();
     found.retain(|finding| !lacking.contains(finding.path.as_str()));
-    found.extend(not_yet(workload));
+    if let Object::Workload(workload, _) = object {
+        found.extend(not_yet(workload));
+    }
     found.retain(|finding| !inside(&finding.path));
     // One walk for many, as each search is a walk of its own.
     let places = (found.len() > MANIFEST_ERRORS_MAX).then(|| source.places());

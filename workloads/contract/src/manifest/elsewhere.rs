@@ -62,7 +62,7 @@ const KINDS: [(&str, &str); 13] = [
     ("Pod", "write kind: Workload with replicas: 1"),
     ("Job", "write kind: Workload with restartPolicy: OnFailure"),
     ("CronJob", "write kind: Workload; its schedule comes with a later version"),
-    ("ConfigMap", "put values into the Workload's env; kind Config comes with a later version"),
+    ("ConfigMap", "write apiVersion: skerry/v1 and kind: Config"),
     ("Service", "a Workload listens on its board's own address; remove this document"),
     ("Ingress", "a Workload listens on its board's own address; remove this document"),
     ("PersistentVolumeClaim", "write {volume: name, path: /data, size: 100Mi} among the Workload's mounts"),

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::shape::{DOCUMENT, Field, Shape};
+use super::shape::{DOCUMENT, Field, Shape, data_document};
 use super::suggest;
+use crate::data::DataKind;
 use crate::field;
 
 /// A field, told to an operator.
@@ -39,11 +40,15 @@ pub struct ExplainedField {
 /// says what is not known and what would be.
 pub fn explain(path: &str) -> Result<Explanation, String> {
     let mut parts = path.split('.').map(without_index).peekable();
-    if parts.peek().is_some_and(|first| first.eq_ignore_ascii_case("workload")) {
+    let named = |word: &str| parts_name(path).is_some_and(|first| first.eq_ignore_ascii_case(word));
+    let data = DataKind::ALL.into_iter().find(|kind| named(kind.word()));
+    if data.is_some() || named("workload") {
         parts.next();
     }
-    let mut at = "workload".to_string();
-    let (mut shape, mut field): (&'static Shape, Option<&'static Field>) = (&DOCUMENT, None);
+    let mut at = data.map_or("workload", DataKind::word).to_string();
+    let about = about(data);
+    let (mut shape, mut field): (&'static Shape, Option<&'static Field>) =
+        (data.map_or(&DOCUMENT, data_document), None);
     for part in parts {
         let all = fields(shape);
         let Some(found) = all.iter().copied().find(|field| field.name == part) else {
@@ -58,13 +63,18 @@ pub fn explain(path: &str) -> Result<Explanation, String> {
         kind: shape.name(),
         required: field.is_none_or(|field| field.required),
         default: field.and_then(|field| field.default.clone()),
-        description: field.map_or_else(about_workload, |field| field.description.clone()),
+        description: field.map_or(about, |field| field.description.clone()),
         fields: described.into_iter().map(explained).collect(),
     })
 }
 
-fn about_workload() -> String {
-    super::schema::SCHEMA["description"].as_str().unwrap_or_default().to_string()
+fn parts_name(path: &str) -> Option<&str> {
+    path.split('.').next()
+}
+
+fn about(data: Option<DataKind>) -> String {
+    let text = |schema: &serde_json::Value| schema["description"].as_str().unwrap_or_default().to_string();
+    data.map_or_else(|| text(&super::schema::SCHEMA), |kind| text(&super::schema::data_schema(kind)))
 }
 
 fn without_index(part: &str) -> &str {

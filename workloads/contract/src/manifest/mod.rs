@@ -19,18 +19,17 @@ mod shape;
 mod suggest;
 mod syntax;
 
-pub use crate::rules::{Finding, check, not_yet};
+pub use crate::rules::{Finding, check, check_data, not_yet};
 pub use document::{Object, Source};
 pub use example::{EXAMPLES, example};
 pub use explain::{ExplainedField, Explanation, explain};
-pub use print::to_yaml;
+pub use print::{data_to_yaml, to_yaml};
 pub use problem::Problem;
 pub use schema::{API_VERSION, KIND, schema};
 
 use std::collections::BTreeMap;
 
 use crate::field;
-use crate::id::WorkloadKey;
 use crate::limits::{MANIFEST_BYTES_MAX, MANIFEST_ERRORS_MAX};
 use document::Read;
 use node::Place;
@@ -63,22 +62,22 @@ fn objects(text: &str, file: Option<&str>, rules: bool) -> Result<Vec<Object>, V
     }
     let mut objects = Vec::new();
     let mut problems = Problems::default();
-    let mut first: BTreeMap<WorkloadKey, usize> = BTreeMap::new();
+    let mut first: BTreeMap<String, usize> = BTreeMap::new();
     for (n, chunk) in chunks.into_iter().enumerate() {
-        let Read { workload, source, mut faults } = document::read(chunk, file, n + 1);
-        if let Some(workload) = workload {
+        let Read { object, line, mut faults } = document::read(chunk, file, n + 1);
+        if let Some(object) = object {
             if rules {
-                document::add_findings(&mut faults, &workload, &source);
+                document::add_findings(&mut faults, &object);
             }
             // A name that was itself wrong is a stand-in, and clashes with nothing.
             let named = !faults.iter().any(|fault| fault.path.starts_with("metadata"));
-            if let Some(line) = named.then(|| first.get(&workload.key())).flatten() {
-                faults.push(twice(&workload.key(), *line, &source));
+            if let Some(line) = named.then(|| first.get(&object.name())).flatten() {
+                faults.push(twice(&object, *line));
             } else if named {
-                first.insert(workload.key(), source.line());
+                first.insert(object.name(), line);
             }
             if faults.is_empty() {
-                objects.push(Object::Workload(Box::new(workload), source));
+                objects.push(object);
             }
         }
         faults.sort_by_key(|fault| fault.place);
@@ -87,10 +86,10 @@ fn objects(text: &str, file: Option<&str>, rules: bool) -> Result<Vec<Object>, V
     problems.none_or(objects)
 }
 
-fn twice(key: &WorkloadKey, line: usize, source: &Source) -> Fault {
+fn twice(object: &Object, line: usize) -> Fault {
     let path = "metadata.name";
-    let (at, column) = source.locate(path);
-    let reason = format!("workload {key} is already described in line {line}; keep one of the two");
+    let (at, column) = object.source().locate(path);
+    let reason = format!("{} is already described in line {line}; keep one of the two", object.name());
     Fault::at(Place { line: at, column }, field::key("metadata", "name"), reason)
 }
 

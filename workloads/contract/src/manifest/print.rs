@@ -7,12 +7,21 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::schema::{API_VERSION, KIND};
-use crate::spec::Workload;
+use crate::data::DataKind;
+use crate::spec::{DataObject, Workload};
 
 pub fn to_yaml(workload: &Workload) -> String {
-    let json = serde_json::to_string(workload).expect("a workload has only string keys");
+    print(KIND, workload)
+}
+
+pub fn data_to_yaml(kind: DataKind, data: &DataObject) -> String {
+    print(kind.title(), data)
+}
+
+fn print<T: serde::Serialize>(kind: &str, object: &T) -> String {
+    let json = serde_json::to_string(object).expect("an object has only string keys");
     let tree: Tree = serde_json::from_str(&json).expect("JSON just written");
-    let mut out = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
+    let mut out = format!("apiVersion: {API_VERSION}\nkind: {kind}\n");
     if let Tree::Map(entries) = tree {
         print_map(&entries, 0, &mut out);
     }

@@ -10,11 +10,11 @@ use super::node::{Entry, Node, Place, Value};
 use super::problem::Fault;
 use super::syntax;
 use crate::field;
-use crate::limits::{MANIFEST_DEPTH_MAX, SPEC_BYTES_MAX};
+use crate::limits::{DOCUMENT_BYTES_MAX, MANIFEST_DEPTH_MAX};
 
 /// Nodes of one document, anchors and their copies included: a value takes at least two bytes
 /// of a legal document.
-const NODES_MAX: usize = SPEC_BYTES_MAX / 2;
+const NODES_MAX: usize = DOCUMENT_BYTES_MAX / 2;
 
 /// One document's text, and the line of the file that it begins on.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +59,9 @@ fn is_blank(text: &str) -> bool {
 /// Read one document. Mistakes that leave the tree readable (a key twice) come with the tree.
 pub(super) fn read(chunk: Chunk<'_>) -> (Option<Node>, Vec<Fault>) {
     let begin = Place { line: chunk.first_line, column: 1 };
-    if chunk.text.len() > SPEC_BYTES_MAX {
+    if chunk.text.len() > DOCUMENT_BYTES_MAX {
         let size = chunk.text.len();
-        let reason = format!("the document has {size} bytes; at most {SPEC_BYTES_MAX} are taken");
+        let reason = format!("the document has {size} bytes; at most {DOCUMENT_BYTES_MAX} are taken");
         return (None, vec![Fault::at(begin, "", reason)]);
     }
     let text = syntax::json_as_yaml(chunk.text);

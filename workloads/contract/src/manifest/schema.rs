@@ -8,39 +8,61 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use crate::data::DataKind;
 use crate::defaults;
 use crate::id::Name;
 use crate::quantity::{Bytes, Cpu, Duration, Percent};
 use crate::run::ResourceLimits;
-use crate::spec::Workload;
+use crate::spec::{DataObject, Workload};
 
 pub const API_VERSION: &str = "skerry/v1";
 pub const KIND: &str = "Workload";
 
 /// The JSON Schema (draft 2020-12) of one manifest document.
 pub fn schema() -> Value {
-    SCHEMA.clone()
+    let kinds = DataKind::ALL.into_iter().map(data_schema);
+    let kinds = std::iter::once(SCHEMA.clone()).chain(kinds).map(|mut schema| {
+        schema.as_object_mut().map(|map| map.remove("$schema"));
+        schema
+    });
+    json!({
+        "$schema": SCHEMA["$schema"],
+        "$id": "urn:skerry:v1:manifest",
+        "title": "Skerry manifest",
+        "oneOf": kinds.collect::<Vec<_>>(),
+    })
 }
 
 pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-    let types = settings.into_generator().into_root_schema_for::<Workload>();
-    let mut schema = types.to_value();
-    simplify(&mut schema, false);
-    widen(&mut schema);
+    let mut schema = plain::<Workload>();
     add_defaults(&mut schema);
-    head(schema)
+    head(schema, KIND, &["apiVersion", "kind", "metadata", "spec"])
 });
 
+pub(super) fn data_schema(kind: DataKind) -> Value {
+    let mut schema = plain::<DataObject>();
+    add_default(&mut schema, "/metadata/namespace", crate::spec::default_namespace().as_str());
+    head(schema, kind.title(), &["apiVersion", "kind", "metadata"])
+}
+
+fn plain<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    simplify(&mut schema, false);
+    widen(&mut schema);
+    schema
+}
+
 /// `apiVersion` and `kind` belong to the document, not to the type.
-fn head(mut schema: Value) -> Value {
+fn head(mut schema: Value, kind: &str, required: &[&str]) -> Value {
     let constant = |value: &str, text: &str| json!({"const": value, "type": "string", "description": text});
     let properties = &mut schema["properties"];
     properties["apiVersion"] = constant(API_VERSION, "The version of this format.");
-    properties["kind"] = constant(KIND, "What the document describes.");
-    schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
-    schema["title"] = json!("Skerry workload");
-    schema["$id"] = json!("urn:skerry:v1:workload");
+    properties["kind"] = constant(kind, "What the document describes.");
+    let name = kind.to_lowercase();
+    schema["required"] = json!(required);
+    schema["title"] = json!(format!("Skerry {name}"));
+    schema["$id"] = json!(format!("urn:skerry:v1:{name}"));
     schema
 }
 

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::schema::SCHEMA;
+use super::schema::{SCHEMA, data_schema};
+use crate::data::DataKind;
 
 #[derive(Debug)]
 pub(super) enum Shape {
@@ -45,8 +46,18 @@ pub(super) struct Field {
     pub default: Option<String>,
 }
 
-/// Of a whole document.
+/// Of a workload's whole document.
 pub(super) static DOCUMENT: LazyLock<Shape> = LazyLock::new(|| Shape::of(&SCHEMA));
+
+/// Of a Config or a Secret.
+pub(super) fn data_document(kind: DataKind) -> &'static Shape {
+    static CONFIG: LazyLock<Shape> = LazyLock::new(|| Shape::of(&data_schema(DataKind::Config)));
+    static SECRET: LazyLock<Shape> = LazyLock::new(|| Shape::of(&data_schema(DataKind::Secret)));
+    match kind {
+        DataKind::Config => &CONFIG,
+        DataKind::Secret => &SECRET,
+    }
+}
 
 impl Shape {
     fn of(schema: &Value) -> Shape {

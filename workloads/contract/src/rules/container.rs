@@ -65,6 +65,7 @@ pub fn fits(spec: &WorkloadSpec, runtime: Runtime) -> Vec<Finding> {
             }
         }
     }
+    super::data::fits(spec, runtime, &mut found);
     found.0
 }
 

@@ -2,6 +2,7 @@
 //! is not built yet ([`not_yet`]), or is for the other runtime ([`fits`]). Rules that need facts of the fleet are the hub core's admission.
 
 mod container;
+mod data;
 mod mounts;
 mod not_yet;
 mod place;
@@ -9,6 +10,7 @@ mod probes;
 mod texts;
 
 pub use container::fits;
+pub use data::{check as check_data, file_mode, file_owner};
 pub use not_yet::not_yet;
 pub use texts::signal_name;
 

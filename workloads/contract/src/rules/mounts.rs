@@ -45,6 +45,7 @@ fn source(mount: &Mount, at: &str, found: &mut Findings) {
     if let Some(Err(reason)) = mount.host_path.as_deref().map(check_path) {
         found.add(field::key(at, "hostPath"), reason);
     }
+    super::data::mount(mount, at, found);
     if mount.tmpfs == Some(Bytes(0)) {
         found.add(field::key(at, "tmpfs"), "is 0: give a size, like 16Mi");
     }

@@ -3,21 +3,13 @@
 
 use super::{Finding, Findings};
 use crate::field;
-use crate::spec::{EnvValue, Network, NetworkMode, Rollout, Scheme, Workload, WorkloadSpec};
+use crate::spec::{Network, NetworkMode, Rollout, Scheme, Workload, WorkloadSpec};
 
 /// Every use of a feature that comes with a later version.
 pub fn not_yet(workload: &Workload) -> Vec<Finding> {
     let spec = &workload.spec;
     let mut found = Findings::default();
     whole_fields(spec, &mut found);
-    for (name, value) in &spec.env {
-        let what = match value {
-            EnvValue::Text(_) => continue,
-            EnvValue::Secret(_) => "a value from a Secret ",
-            EnvValue::Config(_) => "a value from a Config ",
-        };
-        later(&mut found, field::key("spec.env", name), what);
-    }
     field_of(&mut found, "spec.security", "privileged", spec.security.as_ref().is_some_and(|s| s.privileged));
     network(spec.network.as_ref(), &mut found);
     for (n, port) in spec.ports.iter().enumerate() {
@@ -25,12 +17,6 @@ pub fn not_yet(workload: &Workload) -> Vec<Finding> {
             let path = field::key(&field::item("spec.ports", n), "host");
             let what = "another port on the board than the workload listens on ";
             later(&mut found, path, what);
-        }
-    }
-    for (n, mount) in spec.mounts.iter().enumerate() {
-        let path = field::item("spec.mounts", n);
-        for (name, used) in [("config", mount.config.is_some()), ("secret", mount.secret.is_some())] {
-            field_of(&mut found, &path, name, used);
         }
     }
     rollout(spec.rollout.as_ref(), &mut found);

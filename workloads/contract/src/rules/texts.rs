@@ -49,6 +49,7 @@ pub(super) fn env(env: &BTreeMap<String, EnvValue>, path: &str, found: &mut Find
                 ),
             );
         }
+        super::data::env(value.of_data(), &at, found);
         let EnvValue::Text(text) = value else { continue };
         if text.contains('\0') {
             found.add(&at, "holds a NUL character, which no program can be given");

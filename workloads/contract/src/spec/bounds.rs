@@ -79,12 +79,25 @@ pub struct Mount {
     /// Memory of this size, gone with the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<Bytes>,
-    /// A Config, as a file or directory.
+    /// A Config: a directory with a file for each key, or one key as one file. It cannot be written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Name>,
-    /// A Secret, as a file or directory.
+    /// A Secret, in the same way; on the board it is in memory only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Name>,
+    /// One key of the Config or Secret, as the file at `path`; without it all of them, in a directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Of a Config's or Secret's files, in octal. Default 0444 for a Config, 0400 for a Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Of a Config's or Secret's files, as numbers: uid or uid:gid. Default the user that the container
+    /// begins as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Left out while there is no such Config, Secret or key, instead of being refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub optional: bool,
     /// Where the workload sees it: an absolute path.
     pub path: String,
     /// The volume's size; `resources.storage` when absent.

@@ -30,14 +30,24 @@ pub enum EnvValue {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct SecretKey {
+    /// The Secret's name.
     pub secret: Name,
+    /// One of its keys.
     pub key: String,
+    /// Left out of the environment while there is no such Secret or key, instead of being refused.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub optional: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "manifest", derive(JsonSchema))]
 pub struct ConfigKey {
+    /// The Config's name.
     pub config: Name,
+    /// One of its keys.
     pub key: String,
+    /// Left out of the environment while there is no such Config or key, instead of being refused.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub optional: bool,
 }

@@ -5,6 +5,7 @@
 //! feature is not built yet is parsed, and refused by name at admission.
 
 mod bounds;
+mod data;
 mod env;
 mod life;
 mod place;
@@ -17,11 +18,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataName;
 use crate::digest::{Digest, RevisionId};
 use crate::id::{Name, WorkloadKey};
 use crate::quantity::Duration;
 
 pub use bounds::*;
+pub use data::*;
 pub use env::*;
 pub use life::*;
 pub use place::*;
@@ -92,7 +95,7 @@ pub struct WorkloadSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Environment: text kept as it is written, '${agent.labels.x}' replaced on the way to each agent
-    /// ('$${' for a literal '${'), or {secret, key} or {config, key}.
+    /// ('$${' for a literal '${'), or {secret, key} or {config, key}, of the same namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, EnvValue>,
     /// One instance on every agent that the placement selects.
@@ -193,9 +196,20 @@ impl WorkloadSpec {
     /// The revision's name. Computed by the hub alone, once, when a spec is applied; `image` is the
     /// artefact's digest and not its tag, so that a moved tag is a new revision. `replicas` and `priority`
     /// are left out: how many there are, and who yields, restarts nothing.
-    pub fn revision(&self, image: &Digest) -> RevisionId {
+    ///
+    /// `data` names the contents of the Configs and Secrets that it uses: another content is another
+    /// revision, rolled out like any.
+    pub fn revision<'a>(
+        &self,
+        image: &Digest,
+        data: impl IntoIterator<Item = (&'a DataName, &'a Digest)>,
+    ) -> RevisionId {
         let spec = WorkloadSpec { image: image.to_string(), replicas: None, priority: None, ..self.clone() };
-        RevisionId(Digest::of(spec.canonical().as_bytes()))
+        let mut text = spec.canonical();
+        for (name, digest) in data {
+            text += &format!("\n{name} {digest}");
+        }
+        RevisionId(Digest::of(text.as_bytes()))
     }
 }
 

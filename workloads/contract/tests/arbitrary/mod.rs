@@ -107,8 +107,10 @@ fn duration() -> impl Strategy<Value = Duration> {
 fn env() -> impl Strategy<Value = EnvValue> {
     prop_oneof![
         4 => text().prop_map(EnvValue::Text),
-        1 => (name(), text()).prop_map(|(secret, key)| EnvValue::Secret(SecretKey { secret, key })),
-        1 => (name(), text()).prop_map(|(config, key)| EnvValue::Config(ConfigKey { config, key })),
+        1 => (name(), text(), any::<bool>())
+            .prop_map(|(secret, key, optional)| EnvValue::Secret(SecretKey { secret, key, optional })),
+        1 => (name(), text(), any::<bool>())
+            .prop_map(|(config, key, optional)| EnvValue::Config(ConfigKey { config, key, optional })),
     ]
 }
 
@@ -146,13 +148,24 @@ fn placement() -> impl Strategy<Value = Placement> {
 
 fn mount() -> impl Strategy<Value = Mount> {
     let from = (of(name()), of(text()), of(bytes()), of(name()), of(name()));
-    (from, text(), of(bytes()), any::<bool>()).prop_map(
-        |((volume, host_path, tmpfs, config, secret), path, size, read_only)| Mount {
+    let data = (of(text()), of(text()), of(text()), any::<bool>());
+    (from, text(), of(bytes()), any::<bool>(), data).prop_map(
+        |(
+            (volume, host_path, tmpfs, config, secret),
+            path,
+            size,
+            read_only,
+            (key, mode, owner, optional),
+        )| Mount {
             volume,
             host_path,
             tmpfs,
             config,
             secret,
+            key,
+            mode,
+            owner,
+            optional,
             path,
             size,
             read_only,

@@ -149,6 +149,7 @@ fn build(
     names::write(&root.path, settings)?;
     let built = spec::build(settings, image, &root.path, cgroups)?;
     volume::give_all(settings, &root.path, built.user)?;
+    volume::hand_over(settings, built.user)?;
     for stream in [&streams.stdout, &streams.stderr] {
         own_pipe(stream, built.user);
     }

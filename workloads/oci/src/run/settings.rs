@@ -1,6 +1,6 @@
 //! How an image is to be run: everything that is not in the image, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ pub struct Settings {
     pub args: Vec<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Names in `env` whose values are written to no file.
+    #[serde(default)]
+    pub hidden: BTreeSet<String>,
     /// `user`, `uid`, `user:group` or `uid:gid`.
     #[serde(default)]
     pub user: Option<String>,
@@ -65,6 +68,11 @@ pub enum MountSource {
     },
     /// A directory that is the container's own, and given to its user while it is empty.
     Volume {
+        host: PathBuf,
+    },
+    /// A file or directory of the board that the container only reads, with its files given to the user that
+    /// it begins as.
+    Given {
         host: PathBuf,
     },
     Tmpfs {

@@ -228,7 +228,8 @@ fn resolver(settings: &Settings) -> Option<Value> {
 
 fn one_mount(mount: &Mount) -> Result<Value, RunError> {
     let destination = absolute("mounts", &mount.path)?;
-    let access = if mount.read_only { "ro" } else { "rw" };
+    let given = matches!(mount.from, MountSource::Given { .. });
+    let access = if mount.read_only || given { "ro" } else { "rw" };
     Ok(match &mount.from {
         MountSource::Tmpfs { size_bytes } => {
             let (size, inodes) =
@@ -236,7 +237,7 @@ fn one_mount(mount: &Mount) -> Result<Value, RunError> {
             json!({"destination": destination, "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "nodev", "noexec", "mode=1777", access, size, inodes]})
         }
-        MountSource::Bind { host } | MountSource::Volume { host } => {
+        MountSource::Bind { host } | MountSource::Volume { host } | MountSource::Given { host } => {
             if !host.exists() {
                 return Err(refused("mounts", format!("{} does not exist on this board", host.display())));
             }

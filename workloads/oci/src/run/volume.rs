@@ -1,9 +1,9 @@
-//! Whose is a new volume? Its file system is made for root; a container that runs as another user could not
+//! Whose is a new volume, and whose are the files that are made for a container? A volume's file system is made for root; a container that runs as another user could not
 //! write to it.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, lchown};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -17,6 +17,21 @@ pub fn give_all(settings: &Settings, root: &Path, user: (u32, u32)) -> Result<()
         if let MountSource::Volume { host } = &mount.from {
             give(root, &mount.path, host, user).map_err(fault(format!("volume at {}", mount.path)))?;
         }
+    }
+    Ok(())
+}
+
+/// Whoever reads them is the one that the container begins as.
+pub fn hand_over(settings: &Settings, (uid, gid): (u32, u32)) -> Result<(), RunError> {
+    for mount in &settings.mounts {
+        let MountSource::Given { host } = &mount.from else { continue };
+        let give = || {
+            let files =
+                if host.is_dir() { fs::read_dir(host)?.collect::<io::Result<Vec<_>>>()? } else { Vec::new() };
+            let paths = files.iter().map(fs::DirEntry::path).chain([host.clone()]);
+            paths.into_iter().try_for_each(|path| lchown(path, Some(uid), Some(gid)))
+        };
+        give().map_err(fault(format!("files at {}", mount.path)))?;
     }
     Ok(())
 }

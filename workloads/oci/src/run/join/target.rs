@@ -25,12 +25,21 @@ const RECORD: &str = "container.json";
 struct Record {
     process: Process,
     cgroups_path: String,
+    /// Variables whose values only the first process has.
+    #[serde(default)]
+    hidden: BTreeSet<String>,
 }
 
 /// Before there is a process that could be joined. No fsync: it is gone with the container.
 pub fn write_record(state: &Path, spec: &Spec, settings: &Settings) -> Result<(), RunError> {
     let path = state.join(RECORD);
-    let record = json!({"process": spec.process(), "cgroupsPath": settings.cgroups_path});
+    let mut process = json!(spec.process());
+    if let Some(env) = process["env"].as_array_mut() {
+        let is_hidden =
+            |text: &str| text.split_once('=').is_some_and(|(name, _)| settings.hidden.contains(name));
+        env.retain(|entry| !entry.as_str().is_some_and(is_hidden));
+    }
+    let record = json!({"process": process, "cgroupsPath": settings.cgroups_path, "hidden": settings.hidden});
     fs::write(&path, record.to_string()).map_err(fault(path.display().to_string()))
 }
 
@@ -80,7 +89,7 @@ pub struct Target {
 
 impl Target {
     pub fn find(state: &Path) -> Result<Target, RunError> {
-        let record = read(&state.join(RECORD))?;
+        let mut record = read(&state.join(RECORD))?;
         let cgroups = Cgroups::at(&record.cgroups_path)?;
         let gone = || refused("container", "it does not run");
         let pid = first_process(&cgroups).ok_or_else(gone)?;
@@ -101,6 +110,7 @@ impl Target {
         ] {
             others.push((kind, open(name)?));
         }
+        record.process.env.extend(hidden(pid, &record.hidden));
         let own_pids = File::open(OWN_PIDS).map_err(fault(OWN_PIDS))?;
         let target = Target { process: record.process, pid, pids: open("pid")?, own_pids, others, cgroups };
         // Were the number another's by now, all of the above would be another's too.
@@ -130,6 +140,17 @@ impl Target {
         let seccomp = if self.process.no_new_privileges { Seccomp::Default } else { Seccomp::Off };
         seccomp::filters(seccomp, &self.process.capabilities.bounding)
     }
+}
+
+/// As it began with.
+fn hidden(pid: u32, names: &BTreeSet<String>) -> Vec<String> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let entries = text.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+    let wanted = |entry: &&str| entry.split_once('=').is_some_and(|(name, _)| names.contains(name));
+    entries.filter(wanted).map(String::from).collect()
 }
 
 fn read(path: &Path) -> Result<Record, RunError> {
