@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`instance`] | start, watch, stop, remove and find runs: what the agent's loop calls |
 //! | [`shim`] | the small process that owns one guest and outlives the agent |
+//! | [`session`] | the process behind `hub exec` and `hub cp` |
 //! | [`cgroup`] | what bounds an instance |
 //! | [`probe`] | whether instances are well |
 //! | [`logs`] | what an instance said |
@@ -25,6 +26,7 @@ pub mod instance;
 pub mod logs;
 pub mod probe;
 pub mod run;
+pub mod session;
 pub mod shim;
 pub mod status;
 pub mod try_cmd;

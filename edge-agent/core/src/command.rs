@@ -1,14 +1,16 @@
 //! Which commands the agent takes: accepted, or refused with the reason, at once. What an accepted one
 //! does is the shell's (`Op::Serve`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use contract::Name;
-use contract::limits::COMMANDS_MAX;
+use contract::limits::{COMMANDS_MAX, SESSIONS_MAX};
 use contract::message::{Command, CommandOp, FromAgent, Reply, ReplyBody};
+use contract::spec::Runtime;
+use contract::{InstanceId, Name, RunId};
 
 use crate::api::Op;
 use crate::core::Core;
+use crate::instance::Phase;
 use crate::outbox::Pending;
 
 /// A command that comes twice (QoS 1) is answered once; so many are remembered.
@@ -16,7 +18,8 @@ const REMEMBERED_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
-    running: BTreeSet<Name>,
+    /// And whether each is a session.
+    running: BTreeMap<Name, bool>,
     seen: VecDeque<Name>,
 }
 
@@ -35,7 +38,7 @@ impl Commands {
     }
 
     fn is_repeat(&mut self, id: &Name) -> bool {
-        if self.running.contains(id) || self.seen.contains(id) {
+        if self.running.contains_key(id) || self.seen.contains(id) {
             return true;
         }
         self.seen.truncate(REMEMBERED_MAX - 1);
@@ -58,7 +61,7 @@ impl Core {
         let reply = Reply { id: command.id.clone(), nonce: command.nonce, seq: 0, body };
         self.out.emit(Op::Publish(FromAgent::Reply(reply)), Pending::Reply(epoch));
         if refusal.is_none() {
-            self.commands.running.insert(command.id.clone());
+            self.commands.running.insert(command.id.clone(), command.op.session().is_some());
             let pending = Pending::Serve(command.id.clone());
             self.out.emit(Op::Serve(command), pending);
         }
@@ -77,10 +80,29 @@ impl Core {
             CommandOp::Logs(query) if self.instance(&query.instance).is_none() => {
                 Some(format!("instance {} is not on this agent", query.instance))
             }
-            CommandOp::Cancel { command } if !self.commands.running.contains(command) => {
+            CommandOp::Cancel { command } if !self.commands.running.contains_key(command) => {
                 Some(format!("command {command} is not running here"))
             }
-            _ => None,
+            op => op.session().and_then(|instance| self.no_session(instance)),
         }
+    }
+
+    /// Why none can be had with it now.
+    fn no_session(&self, instance: &InstanceId) -> Option<String> {
+        if self.commands.running.values().filter(|session| **session).count() >= SESSIONS_MAX {
+            return Some(format!("{SESSIONS_MAX} sessions are open here; end one"));
+        }
+        match self.running(instance) {
+            Some((_, Runtime::Oci)) => None,
+            Some(_) => Some(format!("{instance} is no container: nothing else can run in it")),
+            None => Some(format!("instance {instance} does not run here now")),
+        }
+    }
+
+    /// The run of it that is under way.
+    pub fn running(&self, id: &InstanceId) -> Option<(RunId, Runtime)> {
+        let mut runs = self.instance(id)?.runs.iter().rev();
+        let (run, of) = runs.find(|(_, run)| run.phase == Phase::Running)?;
+        Some((*run, of.assignment.as_ref()?.run.runtime))
     }
 }

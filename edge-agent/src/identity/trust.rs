@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use contract::codec;
 use contract::identity::{
@@ -86,13 +87,27 @@ pub struct TrustView {
     pub trouble: Option<String>,
 }
 
+/// In another process of this board, started by its agent: as the disk has it now, so that the newest
+/// certificate is shown.
+pub fn come_as_written(state: &Path) -> anyhow::Result<()> {
+    let dir = IdentityDir::new(state);
+    let identity = dir.identity()?.context("this board has no identity any more")?;
+    let floor = floor(dir.floor_ms(), &identity);
+    http::come_as(&Present::new(identity, &dir.present_key()?, &floor)?.http);
+    Ok(())
+}
+
+/// A hub has said both; a clock that says less is wrong.
+fn floor(written: Millis, identity: &Identity) -> Floor {
+    Floor::new(written.max(identity.enrolment.issued_ms))
+}
+
 impl Trust {
     pub fn open(state: &Path, identity: Identity) -> anyhow::Result<Trust> {
         let dir = IdentityDir::new(state);
         let key = dir.present_key()?;
         let written = dir.floor_ms();
-        // A hub has said both; a clock that says less is wrong.
-        let floor = Floor::new(written.max(identity.enrolment.issued_ms));
+        let floor = floor(written, &identity);
         let present = Present::new(identity, &key, &floor)?;
         http::come_as(&present.http);
         Ok(Trust {

@@ -19,7 +19,7 @@ pub(crate) mod data;
 mod device;
 mod exit;
 mod mounts;
-mod pidfd;
+pub(crate) mod pidfd;
 mod place;
 mod remove;
 mod runtime;

@@ -343,9 +343,11 @@ impl Driver {
             task.abort();
         }
         let (config, base, events) = (self.serve.clone(), self.base_url.clone(), self.events.clone());
+        let running = command.op.session().and_then(|id| Some((id, self.core.running(id)?.0)));
+        let run = running.map(|(id, run)| self.runtime.settings().places.run(id, run));
         let name = command.id.clone();
         let task = tokio::task::spawn_local(async move {
-            serve(config, command, base).await;
+            serve(config, command, base, run).await;
         });
         self.serving.insert(name, task.abort_handle());
         tokio::task::spawn_local(async move {

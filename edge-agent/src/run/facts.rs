@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use agent_core::api::{BootFacts, StoreState, WorkloadRecord};
 use anyhow::Context as _;
-use contract::message::{CONTRACT_VERSION, Capacity, Desired, Presence};
+use contract::message::{CONTRACT_VERSION, Capacity, CommandOp, Desired, Presence};
 use contract::{Digest, Epoch, WorkloadKey, codec, limits};
 use ed25519_dalek::VerifyingKey;
 use kv::{Kv, KvError, Opened, Options, SledKv};
@@ -20,7 +20,8 @@ use super::persist::{BOOTS, DESIRED, DesiredPointer, WORKLOAD, desired_path};
 use crate::instance::Runtime;
 
 /// What this agent can do; an assignment that requires more is marked unsupported, by name.
-const FEATURES: [&str; 6] = ["wasm", "volume-mounts", "host-path-mounts", "tmpfs-mounts", "probes", "data"];
+const FEATURES: [&str; 7] =
+    ["wasm", "volume-mounts", "host-path-mounts", "tmpfs-mounts", "probes", "data", CommandOp::SESSIONS];
 
 pub fn open_store(dir: &Path) -> Result<(Box<dyn Kv>, StoreState), KvError> {
     let (store, opened) = SledKv::open_or_set_aside(dir, &Options::default())?;

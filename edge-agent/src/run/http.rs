@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -166,6 +167,24 @@ pub fn message(text: &str) -> String {
     contract::limits::clip(message.unwrap_or(text))
 }
 
+/// A connection that is no longer HTTP: the server has agreed to `protocol`.
+pub async fn upgrade(base: &str, path: &str, protocol: &'static str) -> Result<TokioIo<Upgraded>, HttpError> {
+    let request = Request::builder().method(Method::GET).uri(path);
+    let request = request.header("connection", "upgrade").header("upgrade", protocol);
+    let response = send(base, path, request, Bytes::new()).await?;
+    let (status, host) = (response.status(), base.to_string());
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(HttpError::Status {
+            url: format!("{base}{path}"),
+            status,
+            text: "it does not upgrade".into(),
+        });
+    }
+    let upgraded = tokio::time::timeout(SILENCE, hyper::upgrade::on(response)).await;
+    let upgraded = upgraded.map_err(|_| HttpError::Silent(host.clone()))?;
+    Ok(TokioIo::new(upgraded.map_err(|source| HttpError::Broken { host, source })?))
+}
+
 async fn send(
     base: &str,
     path: &str,
@@ -189,14 +208,14 @@ async fn send_to(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(async move {
-        let _ = connection.await; // its end is seen by whoever reads the response
+        let _ = connection.with_upgrades().await; // its end is seen by whoever reads the response
     });
     let request =
         request.header("host", &host).body(Full::new(body)).map_err(|_| HttpError::Url(path.to_string()))?;
     let response =
         tokio::time::timeout(SILENCE, sender.send_request(request)).await.map_err(|_| limit(&host))?;
     let response = response.map_err(broken)?;
-    if response.status().is_success() {
+    if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
     let status = response.status();

@@ -19,6 +19,7 @@ mod local;
 mod notes;
 mod persist;
 mod serve;
+mod session;
 mod supervisor;
 mod who;
 
@@ -145,6 +146,8 @@ async fn run(
     if let Some(trust) = trust.clone() {
         tokio::task::spawn_local(async move { trust.keep().await });
     }
+    let identity = trust.as_ref().map(|_| board.state.clone());
+    let serve = ServeConfig { logs, replies, exe: "/proc/self/exe".into(), identity };
     let driver = Driver {
         core: Core::new(config),
         gate: Gate::default(),
@@ -159,7 +162,7 @@ async fn run(
         trust,
         state: board.state.clone(),
         notes,
-        serve: ServeConfig { logs, replies },
+        serve,
         serving: BTreeMap::new(),
         prober,
         base_url: None,

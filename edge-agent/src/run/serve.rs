@@ -1,4 +1,4 @@
-//! How an accepted command is answered: `logs` today. Replies leave through a small channel that the
+//! How an accepted command is answered. Replies leave through a small channel that the
 //! loop empties only while the session has room, so that a talkative log never crowds out a report.
 
 use std::path::PathBuf;
@@ -12,23 +12,39 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 
 use super::http;
+use super::session::session;
+use crate::instance::record::RunDir;
 use crate::logs::{self, Follow, Origin, Query, Record};
+use crate::session::Order;
 
 /// Where served commands find what they need.
 #[derive(Clone)]
 pub struct ServeConfig {
     pub logs: PathBuf,
     pub replies: Sender<Reply>,
+    /// This binary again, for sessions.
+    pub exe: PathBuf,
+    /// The board's state, where it has joined a hub.
+    pub identity: Option<PathBuf>,
 }
 
 /// Runs until the command is answered, its deadline has come, or the task is aborted (cancelled).
-pub async fn serve(config: ServeConfig, command: Command, base_url: Option<String>) {
+/// `run` is that of the instance that a session is asked for.
+pub async fn serve(config: ServeConfig, command: Command, base_url: Option<String>, run: Option<RunDir>) {
     let deadline = Duration::from_millis(command.deadline_ms);
     let mut answer = Answer { replies: config.replies.clone(), id: command.id, nonce: command.nonce, seq: 0 };
-    let work = match command.op {
-        CommandOp::Logs(query) => logs_of(&config, query, command.ticket.zip(base_url), &mut answer),
-        // The core ends the other command; nothing is left to do here.
-        CommandOp::Cancel { .. } => return answer.send(ReplyBody::Done { error: None }).await,
+    let ticket = command.ticket.zip(base_url);
+    let work = async {
+        match command.op {
+            CommandOp::Logs(query) => logs_of(&config, query, ticket, &mut answer).await,
+            // The core ends the other command; nothing is left to do here.
+            CommandOp::Cancel { .. } => Ok(()),
+            op @ (CommandOp::Exec(_) | CommandOp::Copy(_)) => {
+                let (dir, (ticket, base_url)) = run.zip(ticket).ok_or("it does not run here any more")?;
+                let identity = config.identity.clone();
+                session(&config.exe, &Order { dir: dir.0, base_url, identity, ticket, op }).await
+            }
+        }
     };
     let error = match tokio::time::timeout(deadline, work).await {
         Ok(Ok(())) => None,

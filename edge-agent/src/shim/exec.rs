@@ -87,7 +87,7 @@ fn begin(asked: &Asked) -> Result<Joined, (u8, String)> {
         })
     };
     let io = match asked.tty {
-        true => Io::Terminal,
+        true => terminal(),
         false => Io::Streams(streams().map_err(|e| (CANNOT_JOIN, format!("its streams: {e}")))?),
     };
     let command = Command {
@@ -98,6 +98,13 @@ fn begin(asked: &Asked) -> Result<Joined, (u8, String)> {
     };
     let dir = RunDir(asked.dir.clone().into());
     join(&dir.container_state(), Work::Command(command), io).map_err(|e| (e.code(), told(&e)))
+}
+
+/// As large as the one that asks.
+fn terminal() -> Io {
+    let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok().filter(|s| s.ws_col > 0);
+    let (columns, rows) = size.map_or((80, 24), |s| (s.ws_col, s.ws_row));
+    Io::Terminal { columns, rows }
 }
 
 fn end(mut joined: Joined, timeout: Option<Duration>) -> u8 {

@@ -43,6 +43,9 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     if first == "exec" {
         return exec::main(args);
     }
+    if first == "session" {
+        return crate::session::main();
+    }
     if first == "--failpoints" {
         println!("{}", failpoint::ALL.join("\n"));
         return ExitCode::SUCCESS;

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::limits::COMMANDS_MAX;
+use contract::limits::{COMMANDS_MAX, SESSIONS_MAX};
 use contract::message::{Command, CommandOp, Reply, ReplyBody};
+use contract::spec::Runtime;
+use contract::status::InstanceState;
 use contract::time::{Millis, Now};
-use contract::{AgentId, Name, Nonce};
+use contract::{AgentId, InstanceId, Name, Nonce};
 
 use crate::api::{Answer, EffectId, Op, Outcome, Refusal, RequestId};
 use crate::core::Core;
@@ -26,6 +28,7 @@ struct Open {
     agent: AgentId,
     nonce: Nonce,
     until: Millis,
+    session: bool,
     accepted: bool,
     next_seq: u32,
     /// Replies that came before one they follow: a broker may reorder.
@@ -70,7 +73,11 @@ impl Core {
         deadline_ms: Millis,
         ticket: Option<String>,
     ) {
-        let nonce = match self.commandable(&agent) {
+        let allowed = self.commandable(&agent).and_then(|nonce| match op.session() {
+            Some(instance) => self.joinable(&agent, instance).map(|()| nonce).map_err(refused),
+            None => Ok(nonce),
+        });
+        let nonce = match allowed {
             Ok(nonce) => nonce,
             Err(answer) => return self.out.answer(request, answer),
         };
@@ -78,7 +85,10 @@ impl Core {
         let id = self.commands.name(self.world.meta.term.0);
         let until = now.boot_ms + deadline_ms + TRAVEL_MS;
         let early = BTreeMap::new();
-        let open = Open { request, agent: agent.clone(), nonce, until, accepted: false, next_seq: 0, early };
+        let session = op.session().is_some();
+        let agent_id = agent.clone();
+        let open =
+            Open { request, agent: agent_id, nonce, until, session, accepted: false, next_seq: 0, early };
         self.commands.open.insert(id.clone(), open);
         self.commands.due.insert((until, id.clone()));
         let command = Box::new(Command { id: id.clone(), nonce, deadline_ms, ticket, op });
@@ -88,11 +98,10 @@ impl Core {
 
     /// The nonce to bind a command to, or why none can be sent.
     fn commandable(&self, id: &AgentId) -> Result<Nonce, Answer> {
-        let refusal = |reason: String| vec![Refusal { workload: None, field: "agent".into(), reason }];
         let Some(agent) = self.world.agents.get(id) else {
             return Err(Answer::NotFound { errors: refusal(format!("there is no agent '{id}'")) });
         };
-        let refused = |reason: String| Err(Answer::Refused { errors: refusal(reason) });
+        let refused = |reason: String| Err(refused(reason));
         let Some(session) = agent.session.as_ref().filter(|s| s.online) else {
             return refused(format!("agent {id} is not online"));
         };
@@ -103,6 +112,34 @@ impl Core {
             return refused(format!("agent {id} works on {COMMANDS_MAX} commands already"));
         }
         Ok(session.nonce)
+    }
+
+    /// Whether a session can be had with it, and if not, why: at once, before the board is asked.
+    fn joinable(&self, id: &AgentId, instance: &InstanceId) -> Result<(), String> {
+        let agent = self.world.agents.get(id).ok_or("there is no such agent")?;
+        if !agent.record.features.contains(CommandOp::SESSIONS) {
+            return Err(format!("agent {id} knows no sessions (exec, cp): it needs a newer edge-agent"));
+        }
+        let work = self.world.works.get(&instance.workload);
+        if work.is_some_and(|work| work.template.runtime != Runtime::Oci) {
+            return Err(format!(
+                "{} is WebAssembly: nothing else can run in it; 'hub logs' shows what it says",
+                instance.workload
+            ));
+        }
+        let seen = agent.session.as_ref().and_then(|s| s.seen.get(&instance.workload));
+        match seen.and_then(|seen| seen.instance(instance.slot)).map(|status| &status.state) {
+            Some(InstanceState::Running) => {}
+            Some(other) => {
+                return Err(format!("{instance} does not run on {id} now: it is {}", other.name()));
+            }
+            None => return Err(format!("{instance} is not on {id}")),
+        }
+        let sessions = self.commands.open.values().filter(|open| open.session && open.agent == *id);
+        match sessions.count() >= SESSIONS_MAX {
+            true => Err(format!("agent {id} has {SESSIONS_MAX} sessions already; end one")),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn on_reply(&mut self, id: &AgentId, reply: Reply) {
@@ -212,4 +249,12 @@ impl Core {
         }
         true
     }
+}
+
+fn refusal(reason: String) -> Vec<Refusal> {
+    vec![Refusal { workload: None, field: "agent".into(), reason }]
+}
+
+fn refused(reason: String) -> Answer {
+    Answer::Refused { errors: refusal(reason) }
 }

@@ -26,6 +26,7 @@ pub mod openapi;
 pub mod push;
 pub mod routes;
 pub mod server;
+pub mod session;
 pub mod sse;
 pub mod status;
 pub mod tickets;
@@ -77,6 +78,7 @@ pub struct App {
     pub workers: Arc<Workers>,
     pub fetcher: Arc<Fetcher>,
     pub tickets: tickets::Tickets,
+    pub sessions: session::Sessions,
     pub answers: idempotency::Answers,
     pub pushes: Arc<Semaphore>,
     pub token: Token,
@@ -121,7 +123,7 @@ impl App {
     ) -> App {
         let (key, identity, vault) = (Arc::new(key), Arc::new(identity), Arc::new(vault));
         let (token, agent_token) = (Token::new(token), Token::new(agent_token));
-        let (tickets, answers, keeper) = Default::default();
+        let (tickets, sessions, answers, keeper) = Default::default();
         let audit = Arc::new(audit);
         let pushes = Arc::new(Semaphore::new(push::PUSHES_MAX));
         App {
@@ -132,6 +134,7 @@ impl App {
             workers,
             fetcher,
             tickets,
+            sessions,
             answers,
             pushes,
             token,

@@ -13,7 +13,7 @@ use super::auth::{Need, Scope};
 use super::error::ErrorBody;
 use super::{
     App, access, agents, apply, artifacts, audit, blobs, data, diff, events, fetches, join, logs, metrics,
-    namespaces, openapi, push, status, tickets, trust, watch, workloads,
+    namespaces, openapi, push, session, status, tickets, trust, watch, workloads,
 };
 
 /// What stands in front of a handler.
@@ -416,6 +416,11 @@ fn streaming() -> Vec<Route> {
             .says("Lines of instances, from their boards: events line, error and end")
             .query::<logs::LogsQuery>()
             .raw(EVENT_STREAM),
+        route("POST", "/v1/sessions", Read, post(session::open))
+            .needs(Verb::Exec, Kind::Workloads, Scope::Parts)
+            .says("A further command in a container, or files into it or out of it: an Upgrade to skerry-session-1")
+            .takes::<session::Ask>()
+            .status(101),
     ]
 }
 
@@ -454,6 +459,10 @@ fn open() -> Vec<Route> {
             .says("Where an agent puts a result that is too large for a message")
             .takes_raw("text/plain")
             .status(204),
+        route("GET", "/v1/sessions/{ticket}", Agent, get(session::join))
+            .needs(Verb::Exec, Kind::Workloads, Scope::Hub)
+            .says("Where an agent takes up its end of a session, by the same Upgrade")
+            .status(101),
         route("GET", "/v1/openapi.json", Open, get(openapi::get))
             .says("This document")
             .raw("application/json"),

@@ -2,19 +2,22 @@
 //! may send a request and how long it may leave an answer unread.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::serve::handle::Handle;
 use crate::trust::front::Entered;
@@ -47,10 +50,16 @@ pub struct Gate {
     pub mqtt: Option<SocketAddr>,
 }
 
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
+/// What HTTP reads and writes, plain or encrypted.
+type Timed = Pin<Box<TimeoutStream<Box<dyn Wire>>>>;
+
 /// Serve until `stop`, then let what is in progress end.
 pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop: CancellationToken) {
     let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS);
-    let (graceful, gate) = (GracefulShutdown::new(), gate.map(Arc::new));
+    let (open, gate) = (TaskTracker::new(), gate.map(Arc::new));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -60,11 +69,11 @@ pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop:
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (app, watcher, stop) = (app.clone(), graceful.watcher(), stop.clone());
+        let (app, open, stop) = (app.clone(), open.token(), stop.clone());
         let Some(gate) = gate.clone() else {
             let _ = stream.set_nodelay(true);
             let via = Via { from, encrypted: false, peer: None };
-            tokio::spawn(async move { http(stream, app, via, watcher, place).await });
+            tokio::spawn(async move { http(stream, app, via, &stop, place, open).await });
             continue;
         };
         let places = places.clone();
@@ -79,12 +88,12 @@ pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop:
                     let place = places.take_within(from.ip(), PLACE_WAIT_MAX).await;
                     drop(waiting);
                     if place.is_some() {
-                        http(stream, app, via, watcher, place).await;
+                        http(stream, app, via, &stop, place, open).await;
                     }
                 }
                 (Entered::Mqtt(stream, peer), Some(mqtt)) => {
                     // The broker ends its sessions when the hub stops.
-                    drop((watcher, waiting));
+                    drop((open, waiting));
                     relay(stream, peer, mqtt, &gate.door, &gate.hub).await;
                 }
                 _ => {}
@@ -92,7 +101,8 @@ pub async fn serve(listener: TcpListener, app: Router, gate: Option<Gate>, stop:
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await;
+    open.close();
+    let _ = tokio::time::timeout(DRAIN_MAX, open.wait()).await;
 }
 
 /// In plain a connection is HTTP and takes its place at once; encrypted, it takes one when it has shown
@@ -110,25 +120,44 @@ async fn accept(
     Ok((stream, from, place))
 }
 
-/// One connection to its end.
-async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+/// One connection to its end as HTTP. A session's goes on elsewhere (`patient`).
+async fn http<S: Wire + 'static>(
     stream: S,
     app: Router,
     via: Via,
-    watcher: Watcher,
+    stop: &CancellationToken,
     place: Option<Place>,
+    open: TaskTrackerToken,
 ) {
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(via.clone());
         app.call(request)
     });
-    let mut stream = TimeoutStream::new(stream);
+    let mut stream = TimeoutStream::new(Box::new(stream) as Box<dyn Wire>);
     stream.set_write_timeout(Some(WRITE_WAIT_MAX));
+    let stream: Timed = Box::pin(stream);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT_MAX).max_buf_size(64 << 10);
-    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     // How a client's connection ends is its own affair.
-    let _ = watcher.watch(connection).await;
-    drop(place);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+    drop((place, open));
+}
+
+/// An upgraded connection without our bound on how long its reader takes nothing: whoever reads a session's
+/// output with a pager takes his time, and whether he is still there is judged by what he says.
+pub fn patient(upgraded: Upgraded) -> std::io::Result<impl AsyncRead + AsyncWrite> {
+    let other = |_| std::io::Error::other("the connection is not one that this server took");
+    let parts = upgraded.downcast::<TokioIo<Timed>>().map_err(other)?;
+    let mut stream = parts.io.into_inner();
+    stream.as_mut().set_write_timeout_pinned(None);
+    let (reader, writer) = tokio::io::split(stream);
+    Ok(tokio::io::join(std::io::Cursor::new(parts.read_buf).chain(reader), writer))
 }

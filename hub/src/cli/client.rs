@@ -102,7 +102,7 @@ impl Client {
         format!("{}{path}", self.context.hub.trim_end_matches('/'))
     }
 
-    fn bearer(&self) -> Done<String> {
+    pub fn bearer(&self) -> Done<String> {
         Ok(format!("Bearer {}", self.context.token()?))
     }
 
@@ -126,28 +126,39 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status();
-        let text = text_of(response)?;
-        match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) => Err(Failure::new(
-                code(body.error.code),
-                told(&body.error.message, &body.error.details, place),
-            )),
+        let status = response.status().as_u16();
+        Err(self.refused_at(status, &text_of(response)?, place))
+    }
+
+    /// What an answer that is an error says.
+    pub fn refused(&self, status: u16, text: &str) -> Failure {
+        self.refused_at(status, text, &|_| None)
+    }
+
+    fn refused_at(&self, status: u16, text: &str, place: &Place<'_>) -> Failure {
+        match serde_json::from_str::<ErrorBody>(text) {
+            Ok(body) => {
+                Failure::new(code(body.error.code), told(&body.error.message, &body.error.details, place))
+            }
             Err(_) => {
                 let text = contract::limits::clip(text.trim());
-                Err(Failure::new(
+                Failure::new(
                     Code::Internal,
                     format!("{} answered {status}, not as a hub would: {text}", self.context.hub),
-                ))
+                )
             }
         }
     }
 
     fn unreachable(&self, why: &ureq::Error) -> Failure {
         let code = if matches!(why, ureq::Error::Timeout(_)) { Code::Timeout } else { Code::Unreachable };
+        Failure { code, ..self.unreachable_because(why) }
+    }
+
+    pub fn unreachable_because(&self, why: &dyn std::fmt::Display) -> Failure {
         let (hub, from) = (&self.context.hub, &self.context.hub_from);
         Failure::new(
-            code,
+            Code::Unreachable,
             format!(
                 "no hub at {hub} ({from}): {why}\nStart one with 'hub serve --data DIR', or name another with --hub or 'hub context set'."
             ),

@@ -18,6 +18,8 @@ pub enum Code {
     Unreachable = 6,
     Timeout = 7,
     Internal = 8,
+    /// By a signal, as shells number it.
+    Interrupted = 130,
 }
 
 pub const TABLE: &str = "\

@@ -30,6 +30,7 @@ mod logs;
 mod namespace;
 mod progress;
 mod push;
+mod session;
 mod sse;
 mod style;
 mod trust;
@@ -117,6 +118,10 @@ enum Command {
     Ca(trust::CaCommand),
     /// What workloads said
     Logs(logs::LogsArgs),
+    /// Run a command in a container: hub exec -it press -- sh
+    Exec(session::ExecArgs),
+    /// Copy files out of a container or into it: hub cp press:/data ./data
+    Cp(session::CpArgs),
     /// What happened
     Events(logs::EventsArgs),
     /// Hand a WebAssembly module or component, or a container image, to the hub
@@ -184,12 +189,23 @@ pub fn main() -> Role {
         Command::Serve(args) => Role::Serve(args),
         Command::Compile(args) => Role::Compile(args),
         Command::CompileWorker(args) => Role::CompileWorker(args),
+        // What ends in the container ends here with the same code.
+        Command::Exec(args) => ended(client(&cli.hub).and_then(|client| session::exec(&client, &args))),
+        Command::Cp(args) => ended(client(&cli.hub).and_then(|client| session::cp(&client, &args))),
         command => Role::Done(report(perform(command, &cli.hub))),
     }
 }
 
+fn client(hub: &HubArgs) -> Done<Client> {
+    Context::find(hub).and_then(Client::new)
+}
+
+fn ended(done: Done<ExitCode>) -> Role {
+    Role::Done(done.unwrap_or_else(|failure| report(Err(failure))))
+}
+
 fn perform(command: Command, hub: &HubArgs) -> Done {
-    let client = || Context::find(hub).and_then(Client::new);
+    let client = || client(hub);
     match command {
         Command::Apply(args) => apply::apply(client()?, &args),
         Command::Diff(args) => apply::diff(&client()?, &args),

@@ -1,7 +1,7 @@
 //! Words that people bring from other tools, and what they are called here.
 
 /// (their word, ours or when it comes)
-const VERBS: [(&str, &str); 46] = [
+const VERBS: [(&str, &str); 47] = [
     ("create", "hub apply -f FILE"),
     ("run", "hub apply -f FILE (and 'edge-agent try x.wasm' to run one artefact now)"),
     ("start", "hub apply -f FILE"),
@@ -40,8 +40,9 @@ const VERBS: [(&str, &str); 46] = [
     ("cluster-info", "hub status"),
     ("rollout", "'hub restart' and 'hub wait' exist; rollouts come with a later version"),
     ("top", "comes with a later version; 'hub describe agent NAME' shows what is allocated"),
-    ("exec", "comes with a later version"),
-    ("cp", "comes with a later version"),
+    ("ssh", "hub exec -it NAME -- sh"),
+    ("attach", "hub logs NAME -f, or hub exec -it NAME -- sh"),
+    ("copy", "hub cp NAME:/path ./path, or hub cp ./path NAME:/path"),
     ("port-forward", "comes with a later version"),
     ("label", "hub agents label NAME k=v (and 'edge-agent run --label k=v' for what the board itself says)"),
     ("taint", "hub agents taint NAME key=value:NoSchedule"),

@@ -188,13 +188,24 @@ impl Board {
     }
 
     async fn serve(&self, session: &Session, command: &Command) {
-        if !matches!(command.op, CommandOp::Logs(_)) {
-            return;
-        }
         let reply = |seq, body| {
             let reply = Reply { id: command.id.clone(), nonce: command.nonce, seq, body };
             say(session, Kind::Reply(command.id.clone()), Envelope::Reply, &reply, false);
         };
+        match &command.op {
+            CommandOp::Logs(_) => {}
+            CommandOp::Exec(exec) if exec.args[0] == "refuse" => {
+                return reply(0, ReplyBody::Refused { reason: "not today".into() });
+            }
+            CommandOp::Exec(exec) => {
+                reply(0, ReplyBody::Accepted);
+                let (url, what) = (self.artifacts.clone(), exec.args[0].clone());
+                let ticket = command.ticket.clone().unwrap();
+                std::thread::spawn(move || super::session::board(&url, &ticket, &what));
+                return;
+            }
+            CommandOp::Cancel { .. } | CommandOp::Copy(_) => return,
+        }
         let mut seq = 1;
         match &self.logs {
             Logs::Refuse(reason) => return reply(0, ReplyBody::Refused { reason: reason.clone() }),

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod image;
 pub mod look;
 pub mod process;
+pub mod session;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};

@@ -185,15 +185,17 @@ impl Hub {
 
     /// The operator's command line against this hub: exit code, output, errors.
     pub fn cli(&self, args: &[&str]) -> (i32, String, String) {
-        let output = Command::new(binary("hub"))
-            .args(args)
-            .env("SKERRY_HUB", self.url(""))
-            .env("SKERRY_TOKEN_FILE", self.data.join("token"))
-            .env("HOME", &self.data)
-            .output()
-            .expect("the command line runs");
+        let output = self.operator(&binary("hub")).args(args).output().expect("the command line runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// A program that finds this hub, as its operator.
+    pub fn operator(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("SKERRY_HUB", self.url("")).env("SKERRY_TOKEN_FILE", self.data.join("token"));
+        command.env("HOME", &self.data);
+        command
     }
 
     pub fn events(&self) -> Vec<Value> {

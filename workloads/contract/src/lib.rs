@@ -28,6 +28,7 @@ pub mod run;
 mod schema;
 #[cfg(feature = "codec")]
 pub mod seal;
+pub mod session;
 pub mod spec;
 pub mod status;
 pub mod taint;

@@ -49,6 +49,10 @@ pub const REPLY_BYTES_MAX: usize = 64 << 10;
 pub const PROGRESS_BYTES_MAX: usize = 16 << 10;
 /// Commands an agent works on at once; one more is refused.
 pub const COMMANDS_MAX: usize = 16;
+/// Of these, sessions (`exec`, `cp`): each is a process of its own on the board, of about 1 MiB.
+pub const SESSIONS_MAX: usize = 8;
+/// A session's command and what it is given as environment. Shells write lines of up to 4 KiB.
+pub const EXEC_BYTES_MAX: usize = 32 << 10;
 
 /// A pushed WASM artefact. The largest public components are ~60 MB (language runtimes).
 pub const ARTIFACT_BYTES_MAX: u64 = 64 << 20;

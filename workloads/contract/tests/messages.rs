@@ -390,6 +390,19 @@ fn commands_and_replies_keep_their_shape() {
         op,
     };
     golden("command-logs", &command(CommandOp::Logs(logs), Some("/v1/tickets/t")), &["", "/op/logs"]);
+    let exec = Exec {
+        instance: instance(),
+        args: vec!["sh".into(), "-c".into(), "echo $A".into()],
+        env: [("A".to_string(), "1.10".to_string())].into(),
+        user: Some("web".into()),
+        workdir: Some("/srv".into()),
+        terminal: Some(skerry_contract::session::Size { columns: 80, rows: 24 }),
+        input: true,
+    };
+    let ticket = Some("/v1/sessions/t");
+    golden("command-exec", &command(CommandOp::Exec(exec), ticket), &["", "/op/exec", "/op/exec/terminal"]);
+    let copy = FileCopy { instance: instance(), path: "/etc/hosts".into(), to: CopyTo::Operator };
+    golden("command-copy", &command(CommandOp::Copy(copy), ticket), &["", "/op/copy"]);
     golden("command-cancel", &command(CommandOp::Cancel { command: name("c-0") }, None), &[""]);
     let bodies = [
         ("accepted", ReplyBody::Accepted),
@@ -421,7 +434,7 @@ fn what_a_later_version_invents_is_an_error_not_a_panic() {
     unknown(spoilt::<Hello>("hello-full", "/want", json!("some")).map(|_| ()), "some");
     unknown(spoilt::<Events>("events", "/events/0/kind", json!("melted")).map(|_| ()), "melted");
     unknown(spoilt::<Observed>("observed-full", "/body", json!({"delta": {}})).map(|_| ()), "delta");
-    unknown(spoilt::<Command>("command-logs", "/op", json!({"exec": {}})).map(|_| ()), "exec");
+    unknown(spoilt::<Command>("command-logs", "/op", json!({"teleport": {}})).map(|_| ()), "teleport");
     unknown(spoilt::<Reply>("reply-done", "/body", json!("later")).map(|_| ()), "later");
     let run = "/assignments/0/run";
     unknown(spoilt::<Desired>("desired", &format!("{run}/runtime"), json!("vm")).map(|_| ()), "vm");

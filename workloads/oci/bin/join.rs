@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
     }
     command.args = args.collect();
-    let io = if tty { Io::Terminal } else { Io::Streams(streams()) };
+    let io = if tty { Io::Terminal { columns: 80, rows: 24 } } else { Io::Streams(streams()) };
     let joined = match join(&state, Work::Command(command), io) {
         Ok(joined) => joined,
         Err(e) => {

@@ -16,7 +16,7 @@ fn packed(path: &Path) -> (Vec<u8>, Copied) {
 }
 
 fn unpacked(tar: &[u8], into: &Path, name: &str, links: Links) -> Result<Copied, CopyError> {
-    unpack(tar, open_dir(into).unwrap(), Some(name), links, &mut |_, _| {})
+    unpack(tar, open_dir(into).unwrap(), Some(name), links, u64::MAX, &mut |_, _| {})
 }
 
 /// Name, kind and mode, time and content of all below.
@@ -79,7 +79,7 @@ fn a_tree_comes_out_as_it_went_in() {
     let (tar, _) = packed(&from.join("deep/run"));
     unpacked(&tar, &to, "one", Links::Inside).unwrap();
     assert_eq!(listing(&to.join("one")), listing(&from.join("deep/run")));
-    unpack(&tar[..], open_dir(&to).unwrap(), None, Links::Keep, &mut |_, _| {}).unwrap();
+    unpack(&tar[..], open_dir(&to).unwrap(), None, Links::Keep, u64::MAX, &mut |_, _| {}).unwrap();
     assert!(to.join("tree").is_file());
 }
 
@@ -231,4 +231,45 @@ fn what_breaks_off_or_makes_no_sense_is_an_error() {
     let deep = (0..130)
         .fold(Hostile::new(), |tar, n| if n < 45 { tar.dir(&vec!["d"; n + 1].join("/")) } else { tar });
     assert!(unpacked(&deep.tar(), &inside, "deep", Links::Inside).is_ok());
+}
+
+/// Files, what a header claims, and names alone: none of them is a way past the limit.
+#[test]
+fn it_takes_no_more_of_a_disk_than_it_may() {
+    let tmp = TempDir::new().unwrap();
+    let from = tmp.path().join("from");
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("a"), vec![1; 100_000]).unwrap();
+    fs::write(from.join("b"), vec![2; 100_000]).unwrap();
+    let (files, _) = packed(&from);
+    let mut claims = Builder::new(Vec::new());
+    let mut header = Header::new_gnu();
+    header.set_size(1 << 40);
+    header.set_entry_type(EntryType::Regular);
+    header.set_path("tree").unwrap();
+    header.set_cksum();
+    claims.append(&header, &b""[..]).unwrap();
+    let mut names = Builder::new(Vec::new());
+    for n in 0..100 {
+        let mut header = Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_entry_type(EntryType::Directory);
+        header.set_path(if n == 0 { "tree/".into() } else { format!("tree/{n}") }).unwrap();
+        header.set_cksum();
+        names.append(&header, &b""[..]).unwrap();
+    }
+    let tars = [files.clone(), claims.into_inner().unwrap(), names.into_inner().unwrap()];
+    for (n, tar) in tars.iter().enumerate() {
+        let name = format!("to-{n}");
+        let parent = open_dir(tmp.path()).unwrap();
+        let error =
+            unpack(&tar[..], parent, Some(&name), Links::Inside, 150_000, &mut |_, _| {}).unwrap_err();
+        assert!(matches!(error, CopyError::TooMuch { bytes_max: 150_000, .. }), "{n}: {error}");
+    }
+    let taken: u64 =
+        fs::read_dir(tmp.path().join("to-0")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(taken, 100_000, "what fits is there");
+    let parent = open_dir(tmp.path()).unwrap();
+    unpack(&files[..], parent, Some("all"), Links::Inside, 250_000, &mut |_, _| {}).unwrap();
 }

@@ -223,11 +223,11 @@ fn a_terminal_is_one() {
     let mut settings = world.settings(LIVES);
     settings.user = Some("web".into());
     let running = Running::start(&world, settings);
-    let line = "test -t 0 && test -t 1 && test -t 2 && echo all; readlink /proc/self/fd/0; echo again > /dev/tty; \
+    let line = "test -t 0 && test -t 1 && test -t 2 && echo all; busybox stty size; readlink /proc/self/fd/0; echo again > /dev/tty; \
         echo more > $(readlink /proc/self/fd/0); exit 3";
     let output = running.join(&["--tty", "--", "sh", "-c", line]);
     assert_eq!(code(&output), 3, "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "all\r\n/dev/pts/0\r\nagain\r\nmore\r\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "all\r\n24 80\r\n/dev/pts/0\r\nagain\r\nmore\r\n");
 }
 
 /// Two generations, one of them in a session of its own, with nobody above it any more.

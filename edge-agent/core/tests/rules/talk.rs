@@ -2,7 +2,7 @@
 
 use agent_core::SessionView;
 use agent_core::api::*;
-use contract::message::{EventKind, FromAgent, ObservedBody};
+use contract::message::{CommandOp, EventKind, Exec, FromAgent, ObservedBody};
 use contract::{Epoch, Generation, Lineage, Term};
 
 use crate::board::{Board, Fate};
@@ -374,6 +374,40 @@ fn commands_are_accepted_or_refused_at_once() {
     board.settle();
     assert_eq!(replies(&board), before, "a command that comes twice is answered once");
     assert_eq!(board.core.status(board.clock()).commands, 0, "served");
+}
+
+/// What a session needs is known here; what it is for is not the core's affair.
+#[test]
+fn a_session_is_for_a_container_that_runs() {
+    let mut container = assignment("a", 1, &[0]);
+    container.run.runtime = contract::spec::Runtime::Oci;
+    let mut board = Board::running(document(1, [container, assignment("w", 1, &[0])]));
+    let mut ask = |id: &str, name: &str, slot| {
+        let mut command = logs(id, 1, instance(name, slot));
+        command.op = CommandOp::Exec(Exec {
+            instance: instance(name, slot),
+            args: vec!["sh".into()],
+            env: Default::default(),
+            user: None,
+            workdir: None,
+            terminal: None,
+            input: false,
+        });
+        board.event(Event::Hub(HubMessage::Command(command)));
+        while let Some(n) = board.ready().into_iter().find(|n| !matches!(board.pending[*n].op, Op::Serve(_)))
+        {
+            board.perform(n);
+        }
+        let reply =
+            board.sent.iter().rev().find_map(|m| if let FromAgent::Reply(r) = m { Some(r) } else { None });
+        reply.map(|reply| format!("{:?}", reply.body)).unwrap_or_default()
+    };
+    assert!(ask("w", "w", 0).contains("is no container"));
+    assert!(ask("x", "a", 1).contains("does not run here now"));
+    for n in 0..8 {
+        assert!(ask(&format!("s{n}"), "a", 0).contains("Accepted"));
+    }
+    assert!(ask("s9", "a", 0).contains("8 sessions"));
 }
 
 #[test]

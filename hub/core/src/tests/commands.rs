@@ -119,6 +119,53 @@ fn every_command_ends() {
     assert_ne!(request, second);
 }
 
+fn exec(agent: &str, workload: &str, slot: u32) -> Request {
+    let exec = Exec {
+        instance: InstanceId { workload: key(workload), slot },
+        args: vec!["sh".into()],
+        env: Default::default(),
+        user: None,
+        workdir: None,
+        terminal: None,
+        input: false,
+    };
+    Request::Command { agent: id(agent), op: CommandOp::Exec(exec), deadline_ms: 1000, ticket: None }
+}
+
+/// At once, and by name: the board is not even asked.
+#[test]
+fn a_session_is_refused_where_there_can_be_none() {
+    let mut bed = Bed::new();
+    super::images::push(&mut bed, "web:1", &["linux/amd64"]);
+    bed.push("m:1");
+    let mut old = super::images::board(&mut bed, "old", "x86_64");
+    let mut new = Board::new("new");
+    new.presence.features.extend(["oci".to_string(), CommandOp::SESSIONS.to_string()]);
+    new.connect(&mut bed);
+    bed.apply(vec![every("w", "web:1"), every("m", "m:1")]);
+    let refusal = |bed: &mut Bed, request| match bed.ask(request) {
+        Answer::Refused { errors } => errors[0].reason.clone(),
+        other => format!("{other:?}"),
+    };
+    assert!(refusal(&mut bed, exec("new", "ns/w", 0)).contains("is not on new"), "not reported yet");
+    old.converse(&mut bed);
+    new.converse(&mut bed);
+    bed.take();
+    assert!(refusal(&mut bed, exec("old", "ns/w", 0)).contains("needs a newer edge-agent"));
+    assert!(refusal(&mut bed, exec("new", "ns/m", 0)).contains("is WebAssembly"));
+    assert!(refusal(&mut bed, exec("new", "ns/w", 7)).contains("ns/w/7 is not on new"));
+    assert_eq!(sent(&mut bed), []);
+    for _ in 0..contract::limits::SESSIONS_MAX {
+        bed.request(exec("new", "ns/w", 0));
+    }
+    assert_eq!(sent(&mut bed).len(), contract::limits::SESSIONS_MAX);
+    assert!(refusal(&mut bed, exec("new", "ns/w", 0)).contains("8 sessions already"));
+    bed.request(logs("new"));
+    assert_eq!(sent(&mut bed).len(), 1, "logs go on");
+    new.leave(&mut bed);
+    assert!(refusal(&mut bed, exec("new", "ns/w", 0)).contains("not online"));
+}
+
 #[test]
 fn one_more_than_the_agent_takes_is_refused() {
     let mut bed = Bed::new();

@@ -30,7 +30,7 @@ pub fn image(name: &str, platforms: &[&str]) -> ImageRecord {
     ImageRecord { platforms: platforms.iter().map(one).collect(), indexes, ..ImageRecord::default() }
 }
 
-fn push(bed: &mut Bed, tag: &str, platforms: &[&str]) -> Digest {
+pub fn push(bed: &mut Bed, tag: &str, platforms: &[&str]) -> Digest {
     let digest = Digest::of(tag.as_bytes());
     let image = Some(Box::new(image(tag, platforms)));
     let (kind, tag) = (ArtifactKind::OciImage, Some(tag.to_string()));

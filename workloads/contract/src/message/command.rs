@@ -1,8 +1,11 @@
 //! What the hub asks of a board now, and the board's answers. Never queued for an offline agent.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, Nonce};
+use crate::session::Size;
 use crate::time::Millis;
 
 /// On `agents/<a>/command/<id>`. Bound to the session's nonce: refused in any other session.
@@ -26,6 +29,63 @@ pub enum CommandOp {
     Logs(LogQuery),
     /// End a running command of this session (a `logs --follow`).
     Cancel { command: crate::id::Name },
+    /// A further command in a running container. What it reads and writes goes to the ticket (`crate::session`).
+    /// For agents that have [`CommandOp::SESSIONS`] among their features: an older one could not even refuse it.
+    Exec(Exec),
+    /// Files out of a running container or into it, as one tar, the same way.
+    Copy(FileCopy),
+}
+
+impl CommandOp {
+    /// The feature of an agent that knows sessions.
+    pub const SESSIONS: &str = "sessions";
+
+    /// Of which instance a session is asked for.
+    pub fn session(&self) -> Option<&InstanceId> {
+        match self {
+            CommandOp::Exec(exec) => Some(&exec.instance),
+            CommandOp::Copy(copy) => Some(&copy.instance),
+            CommandOp::Logs(_) | CommandOp::Cancel { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    pub instance: InstanceId,
+    /// At most `EXEC_BYTES_MAX` with `env`.
+    pub args: Vec<String>,
+    /// Over the container's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The container's own when absent; names are the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// With a terminal of this size; without, output and errors are apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Size>,
+    /// Whether anything will be given to it to read.
+    #[serde(default)]
+    pub input: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileCopy {
+    pub instance: InstanceId,
+    /// In the container; absolute.
+    pub path: String,
+    pub to: CopyTo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CopyTo {
+    /// From the path, to whoever asks.
+    Operator,
+    /// What is given, into the path.
+    Container,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

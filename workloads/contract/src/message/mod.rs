@@ -9,7 +9,7 @@ mod hello;
 mod observed;
 mod presence;
 
-pub use command::{Command, CommandOp, LogQuery, Reply, ReplyBody};
+pub use command::{Command, CommandOp, CopyTo, Exec, FileCopy, LogQuery, Reply, ReplyBody};
 pub use compiled::Compiled;
 pub use desired::{Desired, DesiredHead};
 pub use events::{AgentEvent, EventKind, EventPriority, Events};

@@ -24,6 +24,8 @@ use crate::tar::TarError;
 const ENTRIES_MAX: u64 = 1 << 20;
 /// Directories in one another: as many descriptors are open.
 const DEPTH_MAX: usize = 128;
+/// What a name costs a disk, at least, by itself.
+const ENTRY_BYTES: u64 = 4096;
 /// Of what was left out, so many are told by name.
 const NOTES_MAX: usize = 20;
 
@@ -33,6 +35,8 @@ pub enum CopyError {
     File { path: String, source: io::Error },
     #[error("{path}: {why}")]
     Refused { path: String, why: String },
+    #[error("{path}: it would be more than {bytes_max} bytes in all; what came before it is there")]
+    TooMuch { path: String, bytes_max: u64 },
     #[error(transparent)]
     Tar(#[from] TarError),
     /// Whoever takes the tar is gone, or its disk is full.
@@ -63,6 +67,15 @@ impl Copied {
         self.entries += 1;
         match self.entries > ENTRIES_MAX {
             true => Err(refused(path, &format!("more than {ENTRIES_MAX} names are too many for one copy"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Before anything of it is written, whatever its header says of its size.
+    fn room_for(&self, bytes: u64, bytes_max: u64, path: &[u8]) -> Result<(), CopyError> {
+        let all = self.entries.saturating_mul(ENTRY_BYTES).saturating_add(self.bytes).saturating_add(bytes);
+        match all > bytes_max {
+            true => Err(CopyError::TooMuch { path: shown(path), bytes_max }),
             false => Ok(()),
         }
     }

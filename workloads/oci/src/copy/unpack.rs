@@ -25,11 +25,13 @@ pub enum Links {
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Unpacks as `name` in `parent`, over files that are there already; without one under the tar's own first name.
+/// Ends before what is unpacked takes more than `bytes_max` of a disk.
 pub fn unpack(
     from: impl Read,
     parent: OwnedFd,
     name: Option<&str>,
     links: Links,
+    bytes_max: u64,
     progress: Progress<'_>,
 ) -> Result<Copied, CopyError> {
     let mut unpacker = Unpacker {
@@ -37,6 +39,7 @@ pub fn unpack(
         top: name.map(|name| name.as_bytes().to_vec()),
         first: None,
         links,
+        bytes_max,
         copied: Copied::default(),
         progress,
     };
@@ -65,6 +68,7 @@ struct Unpacker<'a> {
     /// The tar's own name for what is unpacked as `top`.
     first: Option<Vec<u8>>,
     links: Links,
+    bytes_max: u64,
     copied: Copied,
     progress: Progress<'a>,
 }
@@ -73,6 +77,8 @@ impl Unpacker<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, tar: &mut TarReader<R>) -> Result<(), CopyError> {
         let path = &entry.path;
         self.copied.count(path)?;
+        let bytes = if entry.kind == Kind::File { entry.size } else { 0 };
+        self.copied.room_for(bytes, self.bytes_max, path)?;
         let parts = self.parts(path)?;
         let (name, above) = parts.split_last().expect("there is a first part");
         self.go_to(above, path)?;

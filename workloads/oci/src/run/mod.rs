@@ -48,11 +48,11 @@ pub enum RunError {
     Runtime { what: &'static str, why: String },
 }
 
-fn refused(field: &'static str, why: impl Into<String>) -> RunError {
+pub fn refused(field: &'static str, why: impl Into<String>) -> RunError {
     RunError::Refused { field, why: why.into() }
 }
 
-fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
+pub fn fault(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
     let what = what.into();
     move |source| RunError::Fault { what, source }
 }

@@ -58,7 +58,10 @@ pub struct Command {
 pub enum Io {
     Streams(Streams),
     /// One of the container's own; `Joined::terminal` is the other side.
-    Terminal,
+    Terminal {
+        columns: u16,
+        rows: u16,
+    },
 }
 
 /// Why nothing was begun, or how it ended at once, in the words and with the code that shells use.
@@ -111,7 +114,9 @@ pub fn join(state: &Path, work: Work, io: Io) -> Result<Joined, JoinError> {
     };
     let (terminal, streams) = match io {
         Io::Streams(streams) => (None, streams),
-        Io::Terminal => pty::open_in(&target).map(|(ours, theirs)| (Some(ours), theirs))?,
+        Io::Terminal { columns, rows } => {
+            pty::open_in(&target, columns, rows).map(|(ours, theirs)| (Some(ours), theirs))?
+        }
     };
     let group = Group::make(&target.cgroups)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| fault("pipe")(e.into()));

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, major, minor, open, openat2};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::target::Target;
 use crate::run::{RunError, Streams, fault, refused};
@@ -15,7 +16,7 @@ const DEVPTS: u64 = 0x1cd1;
 const HIGH_FD: i32 = 256;
 
 /// Our side, and the container's.
-pub fn open_in(target: &Target) -> Result<(OwnedFd, Streams), RunError> {
+pub fn open_in(target: &Target, columns: u16, rows: u16) -> Result<(OwnedFd, Streams), RunError> {
     let said = |what: &'static str| move |e: rustix::io::Errno| fault(what)(e.into());
     let root = format!("/proc/{}/root", target.pid);
     let root = open(&root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -33,6 +34,8 @@ pub fn open_in(target: &Target) -> Result<(OwnedFd, Streams), RunError> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let ours = open(path, flags, Mode::empty()).map_err(said("a terminal"))?;
     unlockpt(&ours).map_err(said("a terminal"))?;
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).map_err(said("a terminal"))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = rustix::io::fcntl_dupfd_cloexec(&ours, HIGH_FD).map_err(said("a terminal"))?;
     let theirs = File::from(ioctl_tiocgptpeer(&ours, flags).map_err(said("a terminal"))?);
