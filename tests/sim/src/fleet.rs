@@ -9,6 +9,7 @@ use contract::time::Millis;
 use contract::{AgentId, WorkloadKey};
 use hub_core::api::{Request, Write};
 use hub_core::fleet::{AgentChange, Drain, Nothing, Untaint};
+use hub_core::record::PlacementRecord;
 use hub_core::view::{AgentView, DrainState};
 
 use crate::mutant::Mutant;
@@ -77,20 +78,30 @@ impl World {
         drained || writes.iter().any(above)
     }
 
+    /// The boards that are to run something more than before these writes. (What had run to its end and
+    /// runs again, because its board says so, may stay: nobody asked the hub.)
+    pub fn newly_given(&self, writes: &[Write]) -> BTreeSet<AgentId> {
+        let live = |record: &PlacementRecord| -> BTreeSet<u32> {
+            record.slots.iter().filter(|slot| !record.ended.contains(slot)).copied().collect()
+        };
+        let given = writes.iter().filter_map(|write| match write {
+            Write::Placement { key, agent, record: Some(record) } => {
+                let before = self.hub.disk.placements.get(&(key.clone(), agent.clone()));
+                let before = before.map(live).unwrap_or_default();
+                (!live(record).is_subset(&before)).then(|| agent.clone())
+            }
+            _ => None,
+        });
+        given.collect()
+    }
+
     /// What is durable fits: no board is given more than it has. (What may have run to its end needs
     /// nothing any more, and only its board knows whether it has.)
-    pub fn check_capacity(&mut self, writes: &[Write]) {
+    pub fn check_capacity(&mut self, given: &BTreeSet<AgentId>) {
         if !self.plan.tight {
             return;
         }
-        let touched: BTreeSet<&AgentId> = writes
-            .iter()
-            .filter_map(|write| match write {
-                Write::Placement { agent, record: Some(_), .. } => Some(agent),
-                _ => None,
-            })
-            .collect();
-        let mut full: BTreeMap<&AgentId, u64> = touched.iter().map(|agent| (*agent, 0)).collect();
+        let mut full: BTreeMap<&AgentId, u64> = given.iter().map(|agent| (agent, 0)).collect();
         for ((key, agent), placed) in &self.hub.disk.placements {
             let stays = self.hub.disk.workloads.get(key).is_some_and(|record| {
                 record.manifest.spec.restart_policy.unwrap_or_default() == RestartPolicy::Always

@@ -261,8 +261,9 @@ impl World {
             return self.after(wait, Ev::HubStarts);
         }
         self.check_events_once(&writes);
+        let given = self.newly_given(&writes);
         self.hub.disk.write(writes.clone());
-        self.check_capacity(&writes);
+        self.check_capacity(&given);
         if !self.hub.persists.is_empty() {
             self.hub_sync(life);
         }
