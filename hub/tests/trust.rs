@@ -97,7 +97,8 @@ impl Board {
         let key = std::fs::read_to_string(dir.join("hub.pub")).unwrap();
         let (status, text) = self.get("/v1/standing");
         assert_eq!(status, 200, "{text}");
-        codec::open(codec::Kind::Standing, text.as_bytes(), codec::parse_public_key(&key).as_ref()).unwrap()
+        let key = codec::parse_public_key(&key).unwrap();
+        codec::open(codec::Kind::Standing, text.as_bytes(), Some(&key)).unwrap()
     }
 
     fn renew(&mut self) -> (u16, String) {

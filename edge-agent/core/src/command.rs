@@ -1,26 +1,33 @@
 //! Which commands the agent takes: accepted, or refused with the reason, at once. What an accepted one
 //! does is the shell's (`Op::Serve`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use contract::limits::{COMMANDS_MAX, SESSIONS_MAX};
 use contract::message::{Command, CommandOp, FromAgent, Reply, ReplyBody};
 use contract::spec::Runtime;
-use contract::{InstanceId, Name, RunId};
+use contract::time::Millis;
+use contract::{Epoch, InstanceId, Name, Now, RunId};
 
 use crate::api::Op;
 use crate::core::Core;
 use crate::instance::Phase;
 use crate::outbox::Pending;
 
-/// A command that comes twice (QoS 1) is answered once; so many are remembered.
-const REMEMBERED_MAX: usize = 64;
+/// A command that comes twice is answered once: remembered for as long as it could still be begun. One
+/// more than so many in that time is refused.
+const REMEMBERED_MAX: usize = 1024;
+/// For one that does not say until when: as hubs did that sent none.
+const REMEMBERED_MS: Millis = 120_000;
+/// Of the hub's own commands none may be begun later than this after it came.
+const UNTIL_MS_MAX: Millis = 600_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
     /// And whether each is a session.
     running: BTreeMap<Name, bool>,
-    seen: VecDeque<Name>,
+    /// Until when each could still be begun.
+    seen: BTreeMap<Name, Millis>,
 }
 
 impl Commands {
@@ -37,23 +44,36 @@ impl Commands {
         self.seen.clear();
     }
 
-    fn is_repeat(&mut self, id: &Name) -> bool {
-        if self.running.contains_key(id) || self.seen.contains(id) {
-            return true;
+    fn is_repeat(&self, id: &Name) -> bool {
+        self.running.contains_key(id) || self.seen.contains_key(id)
+    }
+
+    /// False: there is no room to remember one more.
+    fn remember(&mut self, now: Millis, command: &Command) -> bool {
+        self.seen.retain(|_, until| *until >= now);
+        let until = command.until_ms.unwrap_or(now + REMEMBERED_MS).min(now + UNTIL_MS_MAX);
+        let room = self.seen.len() < REMEMBERED_MAX;
+        if room {
+            self.seen.insert(command.id.clone(), until);
         }
-        self.seen.truncate(REMEMBERED_MAX - 1);
-        self.seen.push_front(id.clone());
-        false
+        room
     }
 }
 
 impl Core {
-    pub(crate) fn on_command(&mut self, command: Command) {
+    pub(crate) fn on_command(&mut self, now: Now, command: Command) {
         let Some(epoch) = self.session.epoch() else { return };
         if self.commands.is_repeat(&command.id) {
-            return;
+            return self.note_refused(now, "command", &format!("repeated: {}", command.id));
         }
-        let refusal = self.refusal(&command);
+        if let Some(reason) = self.not_ours_now(now, &command) {
+            self.note_refused(now, "command", &reason);
+            return self.reply_refused(epoch, &command, reason);
+        }
+        let refusal = match self.commands.remember(now.boot_ms, &command) {
+            true => self.refusal(&command),
+            false => Some(format!("{REMEMBERED_MAX} commands came within minutes; ask again later")),
+        };
         let body = match &refusal {
             Some(reason) => ReplyBody::Refused { reason: reason.clone() },
             None => ReplyBody::Accepted,
@@ -67,10 +87,22 @@ impl Core {
         }
     }
 
-    fn refusal(&self, command: &Command) -> Option<String> {
+    fn reply_refused(&mut self, epoch: Epoch, command: &Command, reason: String) {
+        let body = ReplyBody::Refused { reason };
+        let reply = Reply { id: command.id.clone(), nonce: command.nonce, seq: 0, body };
+        self.out.emit(Op::Publish(FromAgent::Reply(reply)), Pending::Reply(epoch));
+    }
+
+    /// What was said to another session, or was held back on its way.
+    fn not_ours_now(&self, now: Now, command: &Command) -> Option<String> {
         if self.session.greeted().is_none_or(|(_, nonce)| nonce != command.nonce) {
             return Some("the command is of another session: ask again".into());
         }
+        let late = now.boot_ms.checked_sub(command.until_ms?).filter(|late| *late > 0)?;
+        Some(format!("the command came too late: by {late} ms"))
+    }
+
+    fn refusal(&self, command: &Command) -> Option<String> {
         // Cancelling is how room is made.
         let cancels = matches!(command.op, CommandOp::Cancel { .. });
         if self.commands.len() >= COMMANDS_MAX && !cancels {

@@ -133,7 +133,7 @@ impl Core {
             Event::Hub(HubMessage::Announce(announce)) => self.on_announce(now, announce),
             Event::Hub(HubMessage::Hello(hello)) => self.on_hello(now, hello),
             Event::Hub(HubMessage::Desired { document, signed }) => self.on_desired(now, document, signed),
-            Event::Hub(HubMessage::Command(command)) => self.on_command(command),
+            Event::Hub(HubMessage::Command(command)) => self.on_command(now, command),
             Event::Rejected { topic, reason } => self.on_rejected(now, &topic, &reason),
             Event::StoreWaits { reason } => {
                 let text = format!("nothing becomes durable at present, workloads run on: {reason}");

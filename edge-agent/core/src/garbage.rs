@@ -58,6 +58,10 @@ impl Core {
         }
     }
 
+    pub(crate) fn note_refused(&mut self, now: Now, topic: &str, reason: &str) {
+        self.tell_refused(now, topic, reason);
+    }
+
     /// Whether it was news.
     pub(crate) fn tell_refused(&mut self, now: Now, topic: &str, reason: &str) -> bool {
         let more = match self.garbage.news(now.boot_ms, topic, reason) {

@@ -76,6 +76,8 @@ impl Default for Link {
 pub(crate) struct Greeting {
     pub nonce: Nonce,
     pub lineage: Lineage,
+    /// Which of the hub's hellos it was.
+    pub said: (Term, u64),
 }
 
 impl Session {
@@ -203,15 +205,23 @@ impl Core {
     }
 
     pub(crate) fn on_hello(&mut self, now: Now, hello: Hello) {
-        // Another board under this id, or an answer to a session that is over.
-        if hello.board != self.me.board || self.session.epoch() != Some(hello.epoch) {
+        // Two boards under one id hear each other's.
+        if hello.board != self.me.board {
             return;
+        }
+        if let Some(reason) = self.stale(&hello) {
+            return self.note_refused(now, "hello", &reason);
+        }
+        if self.session.greeting.is_some_and(|greeting| greeting.lineage != hello.lineage) {
+            // A hub that lost its store. What the one before it said could come again; not in a new session.
+            return self.come_again();
         }
         if let Some(floor) = self.known_above(&hello) {
             return self.jump_above(floor);
         }
         let again = self.session.greeting.is_some_and(|old| old.nonce == hello.nonce);
-        self.session.greeting = Some(Greeting { nonce: hello.nonce, lineage: hello.lineage });
+        self.session.greeting =
+            Some(Greeting { nonce: hello.nonce, lineage: hello.lineage, said: (hello.term, hello.said) });
         self.session.presence_at_ms = None;
         self.session.hub = Some((hello.lineage, hello.term));
         self.session.heartbeat_ms = Some(hello.heartbeat_ms.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX));
@@ -225,6 +235,27 @@ impl Core {
             self.spool.send_again_if_stale(now.boot_ms);
         }
         self.reporter.on_hello(now.boot_ms, &hello, again);
+    }
+
+    /// A broker's memory: said to a session that is over, or said already.
+    fn stale(&self, hello: &Hello) -> Option<String> {
+        if self.session.epoch() != Some(hello.epoch) {
+            return Some(format!("it is for session {}, which is not the present one", hello.epoch));
+        }
+        let heard = self.session.greeting.filter(|greeting| greeting.lineage == hello.lineage)?;
+        let counted = hello.said > 0 && heard.said >= (hello.term, hello.said);
+        counted
+            .then(|| format!("repeated or older: the hub's hello {} under term {}", hello.said, hello.term))
+    }
+
+    fn come_again(&mut self) {
+        self.leave();
+        self.close();
+    }
+
+    fn close(&mut self) {
+        let effect = self.out.emit(Op::Disconnect, Pending::Disconnect);
+        self.session.link = Link::Closing { effect };
     }
 
     /// The hub knows more of this agent than this process ever said: a later start, or something of this
@@ -250,11 +281,22 @@ impl Core {
         self.leave();
         self.spool.rebase(self.me.boots);
         self.reporter.rebase();
-        let effect = self.out.emit(Op::Disconnect, Pending::Disconnect);
-        self.session.link = Link::Closing { effect };
+        self.close();
     }
 
     pub(crate) fn on_announce(&mut self, now: Now, announce: HubAnnounce) {
+        if let Some((lineage, term)) = self.session.hub
+            && lineage == announce.lineage
+            && announce.term < term
+        {
+            let text = format!("older: it is of term {}; term {term} was seen already", announce.term);
+            return self.note_refused(now, "hub", &text);
+        }
+        if let Some(greeting) = self.session.greeting.filter(|g| g.lineage != announce.lineage) {
+            let (theirs, ours) = (announce.lineage, greeting.lineage);
+            let text = format!("other lineage: the hub that greeted has {ours}, this one {theirs}");
+            return self.note_refused(now, "hub", &text);
+        }
         let known = self.session.hub.replace((announce.lineage, announce.term));
         let changed = known.is_some_and(|(_, term)| term != announce.term);
         if !changed || self.session.greeting.is_none() {

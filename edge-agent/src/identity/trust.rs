@@ -16,6 +16,7 @@ use contract::identity::{
     ALPN_HTTP, ALPN_MQTT, JoinAnswer, RenewRequest, Standing, StandingNote, renew_at_ms,
 };
 use contract::message::Hello;
+use contract::signature::BoardKey;
 use contract::time::{Millis, backoff_ms};
 use ed25519_dalek::VerifyingKey;
 use rcgen::KeyPair;
@@ -34,6 +35,8 @@ const FLOOR_STEP_MS: Millis = 86_400_000;
 pub struct Trust {
     dir: IdentityDir,
     key: KeyPair,
+    /// The same, for what this board says.
+    signer: BoardKey,
     hub_key: VerifyingKey,
     floor: Floor,
     present: RefCell<Present>,
@@ -111,6 +114,7 @@ impl Trust {
         let present = Present::new(identity, &key, &floor)?;
         http::come_as(&present.http);
         Ok(Trust {
+            signer: BoardKey::read(&key.serialize_der()).context("identity/key.pem")?,
             hub_key: present.identity.hub_key()?,
             present: RefCell::new(present),
             dir,
@@ -137,6 +141,10 @@ impl Trust {
         // The name alone: the certificate is the password.
         let credentials = Credentials { username: enrolment.agent.to_string(), password: String::new() };
         Ok(Way { endpoint: endpoint.map_err(|why| why.to_string())?, tls: present.mqtt.clone(), credentials })
+    }
+
+    pub fn signer(&self) -> &BoardKey {
+        &self.signer
     }
 
     /// The present place did not answer: the next time another.

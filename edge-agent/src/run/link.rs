@@ -1,6 +1,6 @@
 //! The session as the core sees it: one CONNECT, messages out by effect, messages in decoded.
 //!
-//! Signatures are checked here, of all that is said in the hub's name, before the core sees it; a message
+//! What leaves is signed with the board's key, if it has joined. Signatures are checked here, of all that is said in the hub's name, before the core sees it; a message
 //! that cannot be read is told to the core as `Rejected`, with the reason an operator will be shown.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use agent_core::api::{EffectId, Event, HubMessage, Outcome};
 use bytes::Bytes;
 use contract::codec::{self, CodecError, Encoded};
 use contract::message::{Command, Desired, FromAgent, Hello, HubAnnounce, Presence, Reply};
+use contract::signature::{Sign, Verify};
 use contract::{AgentId, BoardId, Epoch, limits};
 use ed25519_dalek::VerifyingKey;
 use transport::session::SessionEvent;
@@ -36,6 +37,16 @@ pub struct LinkConfig {
     pub keep_alive: Duration,
     /// The hub's pinned key.
     pub hub_key: VerifyingKey,
+}
+
+impl LinkConfig {
+    /// What a board that has joined says is signed with its own key; one beside its hub has none.
+    fn signer(&self) -> Option<&dyn Sign> {
+        match &self.to {
+            To::Plain(..) => None,
+            To::Joined(trust) => Some(trust.signer()),
+        }
+    }
 }
 
 /// To which broker, and as whom.
@@ -84,7 +95,7 @@ impl Link {
 
     /// `again`: the certificate was renewed for it, so a second refusal is one.
     fn open(&mut self, id: EffectId, epoch: Epoch, will: &Presence, again: bool) -> Vec<Event> {
-        let last = match codec::encode(codec::Kind::Presence, will, None) {
+        let last = match codec::encode(codec::Kind::Presence, will, self.config.signer()) {
             Ok(Encoded { bytes, content_type }) => {
                 Will { payload: bytes.into(), content_type: content_type.into() }
             }
@@ -156,12 +167,13 @@ impl Link {
 
     fn send(&mut self, id: Option<EffectId>, message: &FromAgent) -> Result<(), String> {
         let live = self.session.as_mut().ok_or("not connected")?;
+        let key = self.config.signer();
         let (kind, encoded, retain) = match message {
-            FromAgent::Presence(m) => (Kind::Presence, codec::encode(codec::Kind::Presence, m, None), true),
-            FromAgent::Observed(m) => (Kind::Observed, codec::encode(codec::Kind::Observed, m, None), false),
-            FromAgent::Events(m) => (Kind::Events, codec::encode(codec::Kind::Events, m, None), false),
+            FromAgent::Presence(m) => (Kind::Presence, codec::encode(codec::Kind::Presence, m, key), true),
+            FromAgent::Observed(m) => (Kind::Observed, codec::encode(codec::Kind::Observed, m, key), false),
+            FromAgent::Events(m) => (Kind::Events, codec::encode(codec::Kind::Events, m, key), false),
             FromAgent::Reply(m) => {
-                (Kind::Reply(m.id.clone()), codec::encode(codec::Kind::Reply, m, None), false)
+                (Kind::Reply(m.id.clone()), codec::encode(codec::Kind::Reply, m, key), false)
             }
         };
         let Encoded { bytes, content_type } = encoded.map_err(|why| why.to_string())?;
@@ -255,7 +267,7 @@ impl Link {
 
     fn decode(&self, topic: &Topic, payload: &[u8], content_type: &str) -> Result<HubMessage, CodecError> {
         let plain = codec::unpack(payload, content_type)?;
-        let key = Some(&self.config.hub_key);
+        let key: Option<&dyn Verify> = Some(&self.config.hub_key);
         let kind = match topic {
             Topic::Hub => {
                 return codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, key)

@@ -20,6 +20,7 @@ use crate::image::ImageRecord;
 use crate::record::{
     AgentRecord, ArtifactKind, ArtifactRecord, DataRecord, EventRecord, Meta, PlacementRecord, WorkloadRecord,
 };
+use crate::refused::Why;
 use crate::resolve::Found;
 use crate::trust::{TrustFacts, TrustKey, TrustRecord, TrustRequest};
 
@@ -164,9 +165,10 @@ pub enum Event {
     Overflow {
         agent: AgentId,
     },
-    /// A message that could not be read.
+    /// A message that could not be read, or is not its sender's.
     Rejected {
         agent: Option<AgentId>,
+        why: Why,
         reason: String,
     },
     /// The hub's link to its broker. While it is down nothing that agents do is known.

@@ -12,6 +12,7 @@ use contract::{AgentId, InstanceId, Name, Nonce};
 
 use crate::api::{Answer, EffectId, Op, Outcome, Refusal, RequestId};
 use crate::core::Core;
+use crate::refused::Why;
 use crate::sanitize;
 
 #[derive(Debug, Default)]
@@ -40,6 +41,10 @@ const TRAVEL_MS: Millis = 5_000;
 /// The longest a command may run: a `logs --follow` over a working day.
 const DEADLINE_MAX_MS: Millis = 12 * 3_600_000;
 const EARLY_MAX: usize = 64;
+/// A command is begun within this, or not at all: a slow link's round trip many times over.
+const BEGIN_MS: Millis = 60_000;
+/// Two clocks part by no more than one in this.
+const DRIFT: Millis = 100;
 
 impl Commands {
     pub fn next_due(&self) -> Option<Millis> {
@@ -91,7 +96,8 @@ impl Core {
             Open { request, agent: agent_id, nonce, until, session, accepted: false, next_seq: 0, early };
         self.commands.open.insert(id.clone(), open);
         self.commands.due.insert((until, id.clone()));
-        let command = Box::new(Command { id: id.clone(), nonce, deadline_ms, ticket, op });
+        let until_ms = self.begin_until(now, &agent);
+        let command = Box::new(Command { id: id.clone(), nonce, deadline_ms, until_ms, ticket, op });
         let effect = self.out.now(Op::PublishCommand { agent, command });
         self.commands.sent.insert(effect, id);
     }
@@ -142,11 +148,29 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_reply(&mut self, id: &AgentId, reply: Reply) {
-        let Some(open) = self.commands.open.get_mut(&reply.id) else { return };
-        if open.agent != *id || open.nonce != reply.nonce || reply.seq < open.next_seq {
-            return;
+    /// By the agent's boottime, as its last report told it and our clock counted since. That report took
+    /// its time to come, so the agent's is later, and the command ends earlier than this says: on the safe
+    /// side, whatever a broker holds back.
+    fn begin_until(&self, now: Now, agent: &AgentId) -> Option<Millis> {
+        let (theirs, ours) = self.session(agent)?.clock?;
+        let since = now.boot_ms.saturating_sub(ours);
+        Some(theirs + since + since / DRIFT + BEGIN_MS)
+    }
+
+    pub(crate) fn on_reply(&mut self, now: Now, id: &AgentId, reply: Reply) {
+        let open = self.commands.open.get_mut(&reply.id);
+        let (why, what) = match &open {
+            None => (Some(Why::Unasked), "which is not open"),
+            Some(open) if open.agent != *id => (Some(Why::Unasked), "which another agent was asked"),
+            Some(open) if open.nonce != reply.nonce => (Some(Why::OtherSession), "of another session"),
+            Some(open) if reply.seq < open.next_seq => (Some(Why::Repeated), "which was heard"),
+            Some(_) => (None, ""),
+        };
+        if let Some(why) = why {
+            let reason = format!("part {} of the answer to command {}, {what}", reply.seq, reply.id);
+            return self.note_refused(now, Some(id), why, &reason);
         }
+        let Some(open) = open else { return };
         open.early.insert(reply.seq, reply.body);
         if open.early.len() > EARLY_MAX {
             return self.end_command(&reply.id, "a part of the answer was lost", true);
@@ -203,7 +227,8 @@ impl Core {
     fn cancel(&mut self, name: &Name, agent: &AgentId, nonce: Nonce) {
         let id = self.commands.name(self.world.meta.term.0);
         let op = CommandOp::Cancel { command: name.clone() };
-        let command = Box::new(Command { id, nonce, deadline_ms: TRAVEL_MS, ticket: None, op });
+        let command =
+            Box::new(Command { id, nonce, deadline_ms: TRAVEL_MS, until_ms: None, ticket: None, op });
         self.out.now(Op::PublishCommand { agent: agent.clone(), command });
     }
 

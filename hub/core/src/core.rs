@@ -17,6 +17,7 @@ use crate::fetch::Fetches;
 use crate::outbox::Outbox;
 use crate::pump::Queues;
 use crate::record::WorkloadRecord;
+use crate::refused::{Refusals, Why};
 use crate::timers::Timers;
 use crate::world::World;
 
@@ -52,7 +53,8 @@ pub struct Core {
     /// The version of this step's commit is taken.
     pub(crate) committed: bool,
     pub(crate) nonces: u64,
-    pub(crate) rejected: u64,
+    pub(crate) hellos: u64,
+    pub(crate) refusals: Refusals,
     pub(crate) last_rejected: Option<(Option<AgentId>, String)>,
     pub(crate) bus_reason: Option<String>,
     announcing: Option<EffectId>,
@@ -95,7 +97,8 @@ impl Core {
             publishing: BTreeSet::new(),
             committed: false,
             nonces: 0,
-            rejected: 0,
+            hellos: 0,
+            refusals: Refusals::default(),
             last_rejected: None,
             bus_reason: None,
             announcing: None,
@@ -166,7 +169,7 @@ impl Core {
             Event::Abandoned { id } => self.on_abandoned(id),
             Event::Agent { agent, message } => self.on_message(now, &agent, message),
             Event::Overflow { agent } => self.on_overflow(now, &agent),
-            Event::Rejected { agent, reason } => self.note_rejected(agent.as_ref(), reason),
+            Event::Rejected { agent, why, reason } => self.note_rejected(now, agent.as_ref(), why, reason),
             Event::BusUp => self.on_bus_up(now),
             Event::BusDown { reason } => self.on_bus_down(reason),
             Event::Wake => {}
@@ -178,13 +181,13 @@ impl Core {
         // That a board is gone is believed of any.
         let leaves = matches!(&message, FromAgent::Presence(presence) if !presence.online);
         if let Some(why) = self.world.trust.barred(agent).filter(|_| !leaves) {
-            return self.note_rejected(Some(agent), why.to_string());
+            return self.note_rejected(now, Some(agent), Why::Barred, why.to_string());
         }
         match message {
             FromAgent::Presence(presence) => self.on_presence(now, agent, presence),
             FromAgent::Observed(report) => self.on_observed(now, agent, report),
             FromAgent::Events(batch) => self.on_events(now, agent, batch),
-            FromAgent::Reply(reply) => self.on_reply(agent, reply),
+            FromAgent::Reply(reply) => self.on_reply(now, agent, reply),
         }
     }
 

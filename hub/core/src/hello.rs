@@ -168,7 +168,7 @@ impl Core {
 
     #[allow(clippy::too_many_arguments)] // the fields of one message, no two of one type in a row
     fn hello_of(
-        &self,
+        &mut self,
         now: Now,
         board: BoardId,
         epoch: Epoch,
@@ -177,12 +177,14 @@ impl Core {
         acked: Acked,
         want: Want,
     ) -> Hello {
+        self.hellos += 1;
         Hello {
             lineage: self.world.meta.lineage,
             term: self.world.meta.term,
             board,
             epoch,
             nonce,
+            said: self.hellos,
             epoch_floor,
             acked,
             want,

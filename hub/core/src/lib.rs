@@ -37,6 +37,7 @@ pub mod place;
 mod pump;
 mod reconcile;
 pub mod record;
+pub mod refused;
 mod request;
 mod reserve;
 pub mod resolve;

@@ -3,11 +3,12 @@
 
 use contract::message::{AgentEvent, EventKind, Events, Observed, ObservedBody, Want};
 use contract::time::{Millis, Now};
-use contract::{AgentId, Epoch, InstanceId, WorkloadKey};
+use contract::{AgentId, BoardId, Epoch, InstanceId, WorkloadKey};
 
 use crate::core::Core;
 use crate::event_log::{EventLog, Intake, intake};
 use crate::observed;
+use crate::refused::Why;
 use crate::restore;
 use crate::sanitize;
 use crate::session::{Retry, Session};
@@ -38,13 +39,14 @@ enum Taken {
 impl Core {
     pub(crate) fn on_observed(&mut self, now: Now, id: &AgentId, report: Observed) {
         if let Some(reason) = observed::refusal(&report.body) {
-            return self.note_rejected(Some(id), reason);
+            return self.note_rejected(now, Some(id), Why::Impossible, reason);
         }
         if self.begins_unseen_session(id, &report) {
             self.assume_session(now, id, &report);
         }
         let of_session = |s: &&mut Session| s.board == report.board && s.epoch == report.epoch;
         let Some(session) = self.session_mut(id).filter(of_session) else {
+            self.note_other_session(now, id, "a report", report.epoch, report.board);
             return self.ask_who_it_is(now, id, report.board, report.epoch);
         };
         let was_fresh = session.is_fresh();
@@ -59,8 +61,12 @@ impl Core {
         };
         let is_full = matches!(report.body, ObservedBody::Full { .. });
         let head = (report.nonce, report.applied, report.refused.clone());
+        let seq = report.seq;
         match session.take(now, report) {
-            Taken::Old => {}
+            Taken::Old => {
+                let reason = format!("report {seq} of session {}, which was heard", self.epoch_of(id));
+                self.note_refused(now, Some(id), Why::Repeated, &reason);
+            }
             Taken::Hole => self.on_hole(now, id),
             Taken::InOrder(keys) => {
                 let (nonce, applied, refused) = head;
@@ -211,15 +217,19 @@ impl Core {
     pub(crate) fn on_events(&mut self, now: Now, id: &AgentId, batch: Events) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let have = agent.record.event_seq;
-        let Some(session) = agent.session.as_deref_mut() else { return };
-        if session.board != batch.board || session.epoch != batch.epoch {
-            return;
-        }
+        let session = agent.session.as_deref_mut();
+        let of_session = |s: &&mut Session| s.board == batch.board && s.epoch == batch.epoch;
+        let Some(session) = session.filter(of_session) else {
+            return self.note_other_session(now, id, "events", batch.epoch, batch.board);
+        };
         let skip = match intake(have, &batch, batch.epoch) {
-            Intake::Known => return,
+            Intake::Known => {
+                let reason = format!("events from {}, which are kept", batch.first_seq);
+                return self.note_refused(now, Some(id), Why::Repeated, &reason);
+            }
             Intake::Nonsense => {
                 let text = format!("events numbered from {} are not possible", batch.first_seq);
-                return self.note_rejected(Some(id), text);
+                return self.note_rejected(now, Some(id), Why::Impossible, text);
             }
             // The agent had to drop some, and says so itself.
             Intake::Gap(_) if batch.events[0].kind == EventKind::Lost => 0,
@@ -299,10 +309,10 @@ impl Core {
         self.keep_event(EventLog::record(wall_ms, Some(id), event));
     }
 
-    /// A message that could not be used: shown beside the agent, and the last one in the status.
-    pub(crate) fn note_rejected(&mut self, id: Option<&AgentId>, reason: String) {
+    /// A message that was not taken: counted, shown beside the agent, and told as `refused` decides.
+    pub(crate) fn note_rejected(&mut self, now: Now, id: Option<&AgentId>, why: Why, reason: String) {
         let reason = sanitize::text(&reason);
-        self.rejected += 1;
+        self.note_refused(now, id, why, &reason);
         self.last_rejected = Some((id.cloned(), reason.clone()));
         if let Some(id) = id
             && let Some(session) = self.session_mut(id)
@@ -311,6 +321,20 @@ impl Core {
             session.problem = Some(reason.into_boxed_str());
             self.changes.agent(id);
         }
+    }
+
+    /// The same for what an honest link may bring: it is no problem of the agent's.
+    pub(crate) fn note_refused(&mut self, now: Now, id: Option<&AgentId>, why: Why, reason: &str) {
+        let Some(id) = id else { return self.refusals.note_nobodys(why) };
+        let known = self.world.agents.contains_key(id) || self.world.trust.identities.contains_key(id);
+        if let Some(text) = self.refusals.note(now.boot_ms, id, known, why, reason) {
+            self.hub_event(now, id, EventKind::Refused, text);
+        }
+    }
+
+    fn note_other_session(&mut self, now: Now, id: &AgentId, what: &str, epoch: Epoch, board: BoardId) {
+        let reason = format!("{what} of session {epoch} of board {board}, which is not the present one");
+        self.note_refused(now, Some(id), Why::OtherSession, &reason);
     }
 
     /// Nothing that happened meanwhile is known: every session is asked, under a new nonce, whether

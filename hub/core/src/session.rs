@@ -15,6 +15,7 @@ use contract::{AgentId, BoardId, Epoch, Generation, Lineage, Nonce, limits};
 use crate::core::Core;
 use crate::observed::Seen;
 use crate::record::AgentRecord;
+use crate::refused::Why;
 use crate::sanitize;
 use crate::world::Agent;
 
@@ -184,14 +185,15 @@ fn blank_record(presence: &Presence, now: Now) -> AgentRecord {
 impl Core {
     pub(crate) fn on_presence(&mut self, now: Now, id: &AgentId, presence: Presence) {
         if presence.epoch.boots > BOOTS_MAX || presence.epoch.session == u64::MAX {
-            return self.note_rejected(Some(id), format!("epoch {} is out of range", presence.epoch));
+            let text = format!("epoch {} is out of range", presence.epoch);
+            return self.note_rejected(now, Some(id), Why::Impossible, text);
         }
         if presence.contract_version > CONTRACT_VERSION {
             let (theirs, agent) = (presence.contract_version, limits::clip(&presence.agent_version));
             let text = format!(
                 "agent {agent} speaks contract version {theirs}; this hub knows {CONTRACT_VERSION}: upgrade the hub"
             );
-            return self.note_rejected(Some(id), text);
+            return self.note_rejected(now, Some(id), Why::Impossible, text);
         }
         let Some(agent) = self.world.agents.get(id) else {
             return self.on_first_presence(now, id, presence);
@@ -208,7 +210,8 @@ impl Core {
     fn on_first_presence(&mut self, now: Now, id: &AgentId, presence: Presence) {
         if self.world.agents.len() >= self.config.agents_max {
             let max = self.config.agents_max;
-            return self.note_rejected(Some(id), format!("there are {max} agents already"));
+            let text = format!("there are {max} agents already");
+            return self.note_rejected(now, Some(id), Why::NotJoined, text);
         }
         self.world.agents.insert(id.clone(), Agent::new(blank_record(&presence, now)));
         self.world.weigh(id);
@@ -219,6 +222,10 @@ impl Core {
     fn on_online(&mut self, now: Now, id: &AgentId, presence: Presence) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         let floor = agent.record.boots;
+        if presence.epoch < agent.session.as_ref().map_or(Epoch::default(), |s| s.epoch) {
+            self.note_older(now, id, presence.epoch);
+        }
+        let Some(agent) = self.world.agents.get_mut(id) else { return };
         if presence.epoch.boots < floor {
             return self.send_floor(now, id, presence.board, presence.epoch, floor);
         }
@@ -297,11 +304,13 @@ impl Core {
     fn on_offline(&mut self, now: Now, id: &AgentId, presence: Presence) {
         let Some(agent) = self.world.agents.get_mut(id) else { return };
         if presence.epoch.boots < agent.record.boots {
-            return;
+            return self.note_older(now, id, presence.epoch);
         }
         match &mut agent.session {
             None => return self.new_session(now, id, presence),
-            Some(session) if presence.epoch < session.epoch => return,
+            Some(session) if presence.epoch < session.epoch => {
+                return self.note_older(now, id, presence.epoch);
+            }
             Some(session) if presence.epoch > session.epoch => {
                 // The end of a session whose beginning was lost.
                 session.epoch = presence.epoch;
@@ -313,6 +322,15 @@ impl Core {
         self.go_offline(now, id);
         self.learn(id, &presence);
         self.admit_newcomer(now, id);
+    }
+
+    fn note_older(&mut self, now: Now, id: &AgentId, said: Epoch) {
+        let reason = format!("a presence of session {said}; this is {}", self.epoch_of(id));
+        self.note_refused(now, Some(id), Why::Older, &reason);
+    }
+
+    pub(crate) fn epoch_of(&self, id: &AgentId) -> Epoch {
+        self.session(id).map_or(Epoch::default(), |s| s.epoch)
     }
 
     fn go_offline(&mut self, now: Now, id: &AgentId) {

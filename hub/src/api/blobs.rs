@@ -126,7 +126,7 @@ pub async fn statement(
     let found = app.hub.look(move |core, _| find(core, source, fits)).await?;
     let compiled =
         found.ok_or_else(|| ApiError::not_found(format!("nothing was compiled to {digest} for that")))?;
-    let sealed = codec::seal(Kind::Compiled, &compiled, Some(&app.key));
+    let sealed = codec::seal(Kind::Compiled, &compiled, Some(&*app.key));
     let sealed = sealed.map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, codec::PLAIN)], sealed).into_response())
 }

@@ -296,7 +296,7 @@ pub async fn sealed(
     let id = id.ok_or_else(missing)?;
     let plain = plain(&app, &id, &digest).await?;
     let sealed = seal(&agent, digest, &asked.key, &plain).map_err(|e| ApiError::invalid(e.to_string()))?;
-    let signed = codec::seal(codec::Kind::Sealed, &sealed, Some(&app.key));
+    let signed = codec::seal(codec::Kind::Sealed, &sealed, Some(&*app.key));
     let signed = signed.map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, codec::PLAIN)], signed).into_response())
 }

@@ -28,7 +28,7 @@ pub async fn join(
     let csr = Csr::read(&asked.request).map_err(refused)?;
     let ask = JoinAsk {
         secret: Digest::of(asked.secret.as_bytes()),
-        key: csr.key,
+        public: csr.public.clone(),
         id: asked.id,
         machine: asked.machine,
         source: via.from.ip().to_string(),
@@ -48,7 +48,7 @@ pub async fn renew(
 ) -> Result<Json<JoinAnswer>, ApiError> {
     let peer = peer(encrypted(via)?)?;
     let csr = Csr::read(&asked.request).map_err(refused)?;
-    if csr.key != peer.key {
+    if csr.public.digest() != peer.key {
         return Err(ApiError::invalid(
             "the request is for another key than the certificate's: a new key joins anew",
         ));
@@ -74,7 +74,7 @@ pub async fn standing(State(app): State<App>, via: Option<Extension<Via>>) -> Re
         reason: known.reason,
         wall_ms: wall_ms(),
     };
-    let sealed = codec::seal(Kind::Standing, &note, Some(&app.key));
+    let sealed = codec::seal(Kind::Standing, &note, Some(&*app.key));
     let sealed = sealed.map_err(|e| ApiError::new(Code::Internal, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, codec::PLAIN)], sealed).into_response())
 }

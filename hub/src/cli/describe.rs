@@ -6,6 +6,7 @@ use clap::Args;
 use contract::quantity::Duration;
 use contract::status::ProbeKind;
 use hub_core::image::ImageRecord;
+use hub_core::refused::RefusedView;
 use hub_core::view::{AgentView, ArtifactView, Describe, EventView, InstanceView, NotHere};
 use serde::Deserialize;
 
@@ -182,6 +183,10 @@ fn recent(events: &[EventView]) -> String {
     if events.is_empty() { String::new() } else { format!("\n{}", get::events(events)) }
 }
 
+fn refused(r: &RefusedView) -> String {
+    format!("{} {}, the last {} ago: {}", r.count, r.why.word(), age_or_dash(Some(r.age_ms)), r.last)
+}
+
 fn agent(client: &Client, a: &AgentView) -> Done<String> {
     let instances: Items<InstanceView> =
         client.get(&format!("/v1/instances{}", query(&[("agent", Some(a.agent.to_string()))])))?;
@@ -204,6 +209,7 @@ fn agent(client: &Client, a: &AgentView) -> Done<String> {
             ),
         ),
         ("Problems", a.problems.join("\n              ")),
+        ("Refused", a.refused.iter().map(refused).collect::<Vec<_>>().join("\n              ")),
         ("Board", format!("{}, {}, agent {}", a.board, a.arch, a.version)),
         (
             "Document",

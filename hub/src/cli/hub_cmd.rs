@@ -46,7 +46,11 @@ pub fn status(client: &Client, args: &StatusArgs) -> Done {
     say!("Agents        {} in all: {}", a.total, parts.join(", "));
     say!("Workloads     {}", s.workloads);
     if s.rejected > 0 {
-        say!("Rejected      {} messages; the last: {}", s.rejected, s.last_rejected.unwrap_or_default());
+        let counts: Vec<String> = s.refused.iter().map(|(why, n)| format!("{n} {}", why.word())).collect();
+        say!("Refused       {} messages of agents: {}", s.rejected, counts.join(", "));
+    }
+    if let Some(last) = s.last_rejected {
+        say!("              the last: {last}");
     }
     Ok(())
 }

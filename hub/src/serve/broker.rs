@@ -8,21 +8,24 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use contract::AgentId;
 use contract::identity::ALPN_MQTT;
+use contract::time::Millis;
 use hub_broker::{Access, BrokerConfig, EmbeddedBroker};
 use transport::bus::BusLimits;
 use transport::mqtt::bus::{BusConfig, connect};
 use transport::{AgentBus, Credentials, Endpoint, Floor, Own, Prefix, Tls, Trusted};
 
 use super::args::ServeArgs;
+use super::inbound::Ears;
 use crate::api::auth::Token;
-use crate::trust::Ca;
 use crate::trust::door::Inside;
+use crate::trust::{Ca, wall_ms};
 
 /// A bus, and what has to live as long as it.
 pub struct Broker {
     pub bus: AgentBus,
     pub url: String,
     pub kind: BrokerKind,
+    pub ears: Ears,
     pub embedded: Option<EmbeddedBroker>,
 }
 
@@ -34,6 +37,10 @@ pub enum BrokerKind {
     /// Inside a test.
     Memory,
 }
+
+/// Of the certificate that this process shows a broker: its key is in memory only, and a new one is made at
+/// each start.
+const OWN_LIFE_MS: Millis = 10 * 365 * 86_400_000;
 
 pub async fn embedded(
     mqtt: SocketAddr,
@@ -52,11 +59,17 @@ pub async fn embedded(
     let broker = EmbeddedBroker::start(config).await.context("the embedded broker did not start")?;
     let url = format!("mqtt://{}", broker.addr());
     let bus = broker.bus(BusLimits::default());
-    Ok(Broker { bus, url, kind: BrokerKind::Embedded, embedded: Some(broker) })
+    Ok(Broker {
+        bus,
+        url,
+        kind: BrokerKind::Embedded,
+        ears: Ears { joined_only: false },
+        embedded: Some(broker),
+    })
 }
 
 pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str, ca: &Ca) -> anyhow::Result<Broker> {
-    let url = endpoint.to_string();
+    let (url, local) = (endpoint.to_string(), endpoint.is_loopback());
     let tls = endpoint.is_tls().then(|| tls(args, ca)).transpose()?;
     let mut config = BusConfig::new(endpoint, client_id);
     config.prefix = args.prefix.clone();
@@ -66,7 +79,8 @@ pub fn external(endpoint: Endpoint, args: &ServeArgs, client_id: &str, ca: &Ca) 
             args.broker_password_file.as_deref().map(read_password).transpose()?.unwrap_or_default();
         config.credentials = Some(Credentials { username: username.clone(), password });
     }
-    Ok(Broker { bus: connect(config), url, kind: BrokerKind::External, embedded: None })
+    let ears = Ears { joined_only: !local };
+    Ok(Broker { bus: connect(config), url, kind: BrokerKind::External, ears, embedded: None })
 }
 
 /// Somebody else's broker is believed under its own name, by the CA that was given for it.
@@ -77,7 +91,11 @@ fn tls(args: &ServeArgs, ca: &Ca) -> anyhow::Result<Tls> {
     });
     let own = match (&args.broker_cert, &args.broker_key) {
         (Some(certificate), Some(key)) => Some(Own { certificate: read(certificate)?, key: read(key)? }),
-        _ => None,
+        // A broker that believes the hub's CA lets boards in by it, and the hub too.
+        _ => {
+            let (certificate, key) = ca.issue_client(hub_broker::HUB, wall_ms() + OWN_LIFE_MS)?;
+            Some(Own { certificate, key })
+        }
     };
     Tls::new(&trusted, own.as_ref(), Floor::default(), ALPN_MQTT)
         .context("--broker-ca, --broker-cert, --broker-key")

@@ -13,7 +13,7 @@ use transport::{BusEvent, BusEvents};
 use super::clock;
 use super::exit::Exit;
 use super::handle::{Ask, Said};
-use super::inbound;
+use super::inbound::Ears;
 use super::perform::Performer;
 use super::quiet::Quiet;
 use crate::store::Written;
@@ -30,6 +30,7 @@ pub struct Driver {
     pub finished: mpsc::UnboundedReceiver<(EffectId, Outcome)>,
     pub stored: mpsc::UnboundedReceiver<Result<(), KvError>>,
     pub bus: BusEvents,
+    pub ears: Ears,
     pub stop: CancellationToken,
     /// Who waits for the store to have nothing left to do.
     pub unsettled: Vec<oneshot::Sender<()>>,
@@ -97,7 +98,7 @@ impl Driver {
 
     fn on_bus(&mut self, event: Option<BusEvent>) -> Result<(), Exit> {
         let event = event.ok_or_else(Exit::broker_ended)?;
-        if let Some(event) = inbound::event(event) {
+        if let Some(event) = self.ears.event(self.core.trust(), event) {
             self.say(&event);
             self.step(event);
         }
@@ -113,7 +114,7 @@ impl Driver {
                 tracing::warn!("the broker is away: {reason}");
                 self.away = Some(reason.clone());
             }
-            Event::Rejected { agent, reason } => {
+            Event::Rejected { agent, reason, .. } => {
                 if let Some(left_out) = self.quiet.may_say(std::time::Instant::now()) {
                     let agent = agent.as_ref().map(ToString::to_string).unwrap_or_default();
                     tracing::warn!(agent, left_out, "{reason}");

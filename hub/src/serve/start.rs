@@ -108,6 +108,7 @@ impl Parts {
             finished,
             stored,
             bus: broker.bus.events,
+            ears: broker.ears,
             stop: stop.clone(),
             unsettled: Vec::new(),
             full: None,

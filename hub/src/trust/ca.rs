@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use contract::identity::HUB_NAME;
+use contract::identity::{HUB_NAME, PublicKey};
 use contract::time::Millis;
 use contract::{AgentId, Digest};
 use rcgen::{
@@ -48,8 +48,7 @@ pub struct Ca {
 /// A board's request, whose signature was checked.
 pub struct Request {
     params: CertificateSigningRequestParams,
-    /// Of its public key.
-    pub key: Digest,
+    pub public: PublicKey,
 }
 
 impl Request {
@@ -62,8 +61,11 @@ impl Request {
         }
         let params =
             CertificateSigningRequestParams::from_pem(pem).map_err(|e| CaError::Request(e.to_string()))?;
-        let key = Digest::of(&params.public_key.subject_public_key_info());
-        Ok(Request { params, key })
+        let public = PublicKey::from_der(params.public_key.subject_public_key_info());
+        if public.p256().is_none() {
+            return Err(CaError::Request("its key is none on P-256, with which boards speak".into()));
+        }
+        Ok(Request { params, public })
     }
 }
 
@@ -104,6 +106,14 @@ impl Ca {
         let mut params = leaf(agent.as_str(), ends_ms)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params.signed_by(&request.params.public_key, &self.issuer)?.pem())
+    }
+
+    /// A key and a certificate with which the hub itself comes to a broker that asks for one, in PEM.
+    pub fn issue_client(&self, name: &str, ends_ms: Millis) -> Result<(String, String), CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = leaf(name, ends_ms)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// A key and a certificate for whoever is to be the hub under these names, in PEM.
@@ -193,7 +203,10 @@ mod tests {
         let pem = ca.issue_agent(&"b1".parse().unwrap(), &request, 1_800_000_000_000).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let peer = crate::trust::Peer::read(&der).unwrap();
-        assert_eq!((peer.agent.as_str(), peer.key, peer.ends_ms), ("b1", request.key, 1_800_000_000_000));
+        assert_eq!(
+            (peer.agent.as_str(), peer.key, peer.ends_ms),
+            ("b1", request.public.digest(), 1_800_000_000_000)
+        );
         let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
         assert!(!parsed.is_ca() && parsed.subject_alternative_name().unwrap().is_none());
         assert!(

@@ -75,7 +75,8 @@ impl Door {
         let issued_ms = wall_ms();
         let ends_ms = (issued_ms + self.terms.life_ms) / 1000 * 1000;
         let certificate = self.ca.issue_agent(agent, request, ends_ms)?;
-        let issued = TrustRequest::Issued { agent: agent.clone(), key: request.key, issued_ms, ends_ms };
+        let issued =
+            TrustRequest::Issued { agent: agent.clone(), public: request.public.clone(), issued_ms, ends_ms };
         if !matches!(hub.request(Request::Trust(issued)).await?, Answer::Done { .. }) {
             return Err(GiveError::Not(agent.clone()));
         }
@@ -96,16 +97,26 @@ impl Door {
     }
 }
 
+/// MQTT connections of one board: one to work with, one that the network has not given up yet, and the
+/// same for a copied card.
+const PER_BOARD_MAX: usize = 4;
+
 /// Which board is behind which connection to the embedded broker, and how to end it.
 #[derive(Clone, Default)]
 pub struct Inside(Arc<Mutex<HashMap<SocketAddr, (AgentId, CancellationToken)>>>);
 
 impl Inside {
-    /// `from` is the address that the broker sees. Dropped, the guard forgets it.
-    pub fn enter(&self, from: SocketAddr, agent: AgentId) -> Guest {
+    /// `from` is the address that the broker sees. Dropped, the guard forgets it. None: this board holds
+    /// all that one may.
+    pub fn enter(&self, from: SocketAddr, agent: AgentId) -> Option<Guest> {
         let end = CancellationToken::new();
-        self.lock().insert(from, (agent, end.clone()));
-        Guest { inside: self.clone(), from, end }
+        let mut all = self.lock();
+        if all.values().filter(|(had, _)| *had == agent).count() >= PER_BOARD_MAX {
+            return None;
+        }
+        all.insert(from, (agent, end.clone()));
+        drop(all);
+        Some(Guest { inside: self.clone(), from, end })
     }
 
     pub fn who(&self, from: &SocketAddr) -> Option<AgentId> {

@@ -18,6 +18,7 @@ use hub::data::DataDir;
 use hub::fetch::RegistryArgs;
 use hub::serve::broker::{Broker, BrokerKind};
 use hub::serve::exit::Exit;
+use hub::serve::inbound::Ears;
 use hub::serve::start::{Parts, Running};
 use hub::store::{self, Found};
 use hub::trust::door::{Inside, Terms};
@@ -95,6 +96,7 @@ impl TestHub {
                     bus: broker.bus(BusLimits::default()),
                     url: "memory".to_string(),
                     kind: BrokerKind::Memory,
+                    ears: Ears { joined_only: false },
                     embedded: None,
                 },
                 key: data.signing_key().unwrap(),

@@ -1,7 +1,8 @@
 //! Somebody else's broker: Debian's Mosquitto, which lets anybody say anything; and such an anybody.
 
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::{Process, free_port, until};
 
@@ -61,6 +62,26 @@ impl Broker {
         assert!(output.status.success(), "{topic}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Hears all that is said from now on, and what is retained.
+    pub fn listen(&self) -> Ear {
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "-V", "mqttv5", "-h", "127.0.0.1", "-t", "skerry/v1/#"]);
+        command.args(["-q", "1", "-F", "%t %x", "-p"]).arg(self.port.to_string());
+        Ear(Process::spawn(command, &self.dir.path().join("heard")))
+    }
+
+    /// The same message so many times, as fast as one client can: short, and without a line's end in it.
+    pub fn flood(&self, topic: &str, payload: &str, times: usize) {
+        let mut command = self.client("mosquitto_pub", topic);
+        let mut child = command.args(["-q", "0", "-l"]).stdin(Stdio::piped()).spawn().expect("mosquitto_pub");
+        let mut input = child.stdin.take().expect("a pipe");
+        for _ in 0..times {
+            writeln!(input, "{payload}").expect("it reads");
+        }
+        drop(input);
+        assert!(child.wait().expect("a child of ours").success());
+    }
+
     /// As a client of the older protocol does, which is not told how much the broker takes: whether it did.
     pub fn takes(&self, topic: &str, payload: &[u8]) -> bool {
         let file = self.dir.path().join("payload");
@@ -78,10 +99,8 @@ impl Broker {
         command.args(["-C", "1", "-W", "10", "-F", "%x"]);
         let output = run(command);
         let text = String::from_utf8(output.stdout).expect("hex digits");
-        let digits: Vec<u8> =
-            text.trim().bytes().map(|b| (b as char).to_digit(16).expect("hex") as u8).collect();
-        assert!(!digits.is_empty(), "nothing is retained on {topic}");
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        assert!(!text.trim().is_empty(), "nothing is retained on {topic}");
+        bytes(&text).expect("hex digits")
     }
 
     pub fn client(&self, program: &str, topic: &str) -> Command {
@@ -89,6 +108,31 @@ impl Broker {
         command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-t", topic, "-p"]).arg(self.port.to_string());
         command
     }
+}
+
+/// Somebody who writes down what the broker hands out.
+pub struct Ear(Process);
+
+impl Ear {
+    /// (topic below the prefix, payload), in the order in which they came.
+    pub fn heard(&self) -> Vec<(String, Vec<u8>)> {
+        let line = |line: &str| {
+            let (topic, digits) = line.split_once(' ')?;
+            Some((topic.strip_prefix("skerry/v1/")?.to_string(), bytes(digits)?))
+        };
+        self.0.text().lines().filter_map(line).collect()
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.trim().as_bytes().chunks(2).map(pair).collect()
 }
 
 fn spawn(conf: PathBuf, port: u16) -> Process {

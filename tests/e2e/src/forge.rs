@@ -2,7 +2,10 @@
 
 use contract::codec::{self, COMPRESSED, Kind, PLAIN};
 use contract::message::Desired;
+use contract::signature::{BoardKey, Sign};
 use ed25519_dalek::SigningKey;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// A key of nobody's hub.
 pub fn stranger() -> SigningKey {
@@ -21,7 +24,21 @@ pub fn document(wire: &[u8]) -> Desired {
 
 /// Signed by this key, or by nobody.
 pub fn sealed(document: &Desired, key: Option<&SigningKey>) -> Vec<u8> {
-    codec::seal(Kind::Desired, document, key).expect("a document")
+    codec::seal(Kind::Desired, document, key.map(|key| key as _)).expect("a document")
+}
+
+/// The key of a board that was stolen: what it signs is signed well, and is not another board's word.
+pub fn stolen_key(state: &std::path::Path) -> BoardKey {
+    let key = PrivatePkcs8KeyDer::from_pem_file(state.join("identity/key.pem")).expect("a board's key");
+    BoardKey::read(key.secret_pkcs8_der()).expect("a P-256 key")
+}
+
+/// The same words under another signature, or none.
+pub fn resealed(wire: &[u8], key: Option<&dyn Sign>) -> Vec<u8> {
+    let plain = codec::unpack(wire, content_type(wire)).expect("a captured message");
+    let envelope: serde_json::Value = serde_json::from_slice(&plain).expect("JSON");
+    let kind: Kind = serde_json::from_value(envelope["kind"].clone()).expect("a kind");
+    codec::seal(kind, &envelope["body"], key).expect("a message")
 }
 
 /// A gibibyte of zeros in 32 KiB of zstd: 8,192 blocks that each repeat one byte 128 KiB long.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use board::Board;
-pub use broker::{Broker, Say};
+pub use broker::{Broker, Ear, Say};
 pub use cable::Cable;
 pub use emulated::{Emulated, Init};
 pub use hub::{Hub, free_port};

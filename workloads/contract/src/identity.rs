@@ -25,6 +25,61 @@ const TOKEN_WORD: &str = "skerry-join.";
 #[cfg(feature = "codec")]
 const TOKEN_BYTES_MAX: usize = 4096;
 
+/// A public key as a certificate has it (SPKI, DER). Its digest is its name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey(Vec<u8>);
+
+/// What stands before the point of every P-256 key: the algorithm and the curve (RFC 5480).
+const P256: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+const POINT_BYTES: usize = 65;
+
+impl PublicKey {
+    pub fn from_der(der: Vec<u8>) -> PublicKey {
+        PublicKey(der)
+    }
+
+    /// Of a point, uncompressed.
+    pub fn of_p256(point: &[u8]) -> Option<PublicKey> {
+        (point.len() == POINT_BYTES).then(|| PublicKey([&P256, point].concat()))
+    }
+
+    /// The point, if it is a P-256 key: the only kind with which boards speak.
+    pub fn p256(&self) -> Option<&[u8]> {
+        self.0.strip_prefix(&P256).filter(|point| point.len() == POINT_BYTES)
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+}
+
+impl std::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "key {:?}", self.digest())
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&crate::digest::to_hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<PublicKey, D::Error> {
+        let text = String::deserialize(d)?;
+        let wrong = || serde::de::Error::custom("a public key is an even number of hexadecimal digits");
+        let pairs = text.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            crate::digest::from_hex::<1>(pair).map(|byte| byte[0])
+        });
+        pairs.collect::<Option<Vec<u8>>>().map(PublicKey).ok_or_else(wrong)
+    }
+}
+
 /// Lets a board join, and tells it whom to believe. Whoever holds it may join until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinToken {
@@ -177,6 +232,19 @@ mod tests {
         assert!(all.iter().all(|at| (511_000..=601_000).contains(at)), "{all:?}");
         assert!(all.len() > 40);
         assert_eq!(renew_at_ms(5, 5, &"a".parse().unwrap()), 5);
+    }
+
+    #[test]
+    fn a_public_key_survives_as_text() {
+        let key = PublicKey::of_p256(&[4; POINT_BYTES]).unwrap();
+        assert_eq!(key.p256(), Some(&[4; POINT_BYTES][..]));
+        let text = serde_json::to_string(&key).unwrap();
+        assert_eq!(serde_json::from_str::<PublicKey>(&text).unwrap(), key);
+        for wrong in ["\"0\"", "\"xy\"", "7"] {
+            assert!(serde_json::from_str::<PublicKey>(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(PublicKey::from_der(vec![0; 91]).p256(), None);
+        assert_eq!(PublicKey::of_p256(&[4; 33]), None);
     }
 
     #[cfg(feature = "codec")]

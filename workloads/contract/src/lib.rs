@@ -29,6 +29,8 @@ mod schema;
 #[cfg(feature = "codec")]
 pub mod seal;
 pub mod session;
+#[cfg(feature = "codec")]
+pub mod signature;
 pub mod spec;
 pub mod status;
 pub mod taint;

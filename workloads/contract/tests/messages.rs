@@ -300,6 +300,7 @@ fn hello_presence_and_announce_keep_their_shape() {
         board: BoardId([1; 16]),
         epoch: epoch(),
         nonce: Nonce([2; 16]),
+        said: 0,
         epoch_floor: 3,
         acked: Acked { epoch: epoch(), observed_seq: 11, event_seq: 3 << 32 | 5 },
         want,
@@ -308,6 +309,7 @@ fn hello_presence_and_announce_keep_their_shape() {
         artifacts: "http://127.0.0.1:7777".into(),
     };
     golden("hello-full", &hello(Want::Full, Some(1_700_000_000_000)), &["", "/epoch", "/acked"]);
+    golden("hello-counted", &Hello { said: 17, ..hello(Want::Nothing, None) }, &[""]);
     golden("hello-nothing", &hello(Want::Nothing, None), &[""]);
     golden("announce", &HubAnnounce { lineage: Lineage([3; 16]), term: Term(4), window_ms: 30_000 }, &[""]);
     let presence = Presence {
@@ -386,6 +388,7 @@ fn commands_and_replies_keep_their_shape() {
         id: name("c-1"),
         nonce: Nonce([2; 16]),
         deadline_ms: 30_000,
+        until_ms: None,
         ticket: ticket.map(str::to_string),
         op,
     };
@@ -403,6 +406,9 @@ fn commands_and_replies_keep_their_shape() {
     golden("command-exec", &command(CommandOp::Exec(exec), ticket), &["", "/op/exec", "/op/exec/terminal"]);
     let copy = FileCopy { instance: instance(), path: "/etc/hosts".into(), to: CopyTo::Operator };
     golden("command-copy", &command(CommandOp::Copy(copy), ticket), &["", "/op/copy"]);
+    let until =
+        Command { until_ms: Some(90_000), ..command(CommandOp::Cancel { command: name("c-0") }, None) };
+    golden("command-until", &until, &[""]);
     golden("command-cancel", &command(CommandOp::Cancel { command: name("c-0") }, None), &[""]);
     let bodies = [
         ("accepted", ReplyBody::Accepted),
@@ -472,4 +478,46 @@ fn a_document_is_named_by_its_content_alone() {
     // A board compares this digest with what an earlier hub published.
     let golden: Digest = spoilt::<DesiredHead>("desired-head", "/term", json!(4)).unwrap().digest;
     assert_eq!(document.digest(), golden);
+}
+
+/// What a heartbeat costs on its way. Times are printed, never demanded: machines differ.
+#[cfg(feature = "codec")]
+#[test]
+fn a_signed_heartbeat_is_as_small_as_one_without_a_signature_was() {
+    use contract::codec::{self, Kind};
+    use contract::signature::{BoardKey, Verify};
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+
+    // As random as identities, nonces and digests are: nothing of it repeats.
+    let digest = |n: u8| Digest::of(&[n]);
+    let half = |n: u8| -> [u8; 16] { digest(n).as_bytes()[..16].try_into().unwrap() };
+    let (lineage, term, generation) = (Lineage(half(1)), Term(4), Generation(17));
+    let beat = Observed {
+        board: BoardId(half(2)),
+        nonce: Some(Nonce(half(3))),
+        now_ms: 123_456_789,
+        applied: Some(DesiredHead { lineage, term, generation, digest: digest(4) }),
+        refused: None,
+        ..observed(ObservedBody::Heartbeat { state: digest(5), spooled: 0 })
+    };
+    let random = ring::rand::SystemRandom::new();
+    let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, made.as_ref(), &random).unwrap();
+    let public = contract::identity::PublicKey::of_p256(pair.public_key().as_ref()).unwrap();
+    let key = BoardKey::read(made.as_ref()).unwrap();
+    let unsigned = codec::seal(Kind::Observed, &beat, None).unwrap().len();
+    let sent = codec::encode(Kind::Observed, &beat, Some(&key)).unwrap();
+    println!("a heartbeat: {unsigned} bytes unsigned and plain, {} signed and packed", sent.bytes.len());
+    assert!(sent.bytes.len() < unsigned);
+    let each = |what: &str, mut act: Box<dyn FnMut() + '_>| {
+        let begun = std::time::Instant::now();
+        (0..2000).for_each(|_| act());
+        println!("{what}: {:.1} µs", begun.elapsed().as_secs_f64() * 1e6 / 2000.0);
+    };
+    let by: &dyn Verify = &public;
+    each("signed and packed", Box::new(|| drop(codec::encode(Kind::Observed, &beat, Some(&key)).unwrap())));
+    each("packed alone", Box::new(|| drop(codec::encode(Kind::Observed, &beat, None).unwrap())));
+    let open = |key| codec::decode::<Observed>(Kind::Observed, &sent.bytes, sent.content_type, key);
+    each("unpacked and verified", Box::new(|| assert!(open(Some(by)).is_ok())));
+    each("unpacked alone", Box::new(|| assert!(open(None).is_ok())));
 }

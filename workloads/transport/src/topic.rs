@@ -178,6 +178,24 @@ pub fn hub_filters(prefix: &Prefix) -> [String; 4] {
     ]
 }
 
+/// Where an agent speaks: its own presence (which alone is retained, and is its will), reports, events and
+/// replies.
+pub fn agent_says(prefix: &Prefix, agent: &AgentId) -> [String; 4] {
+    hub_filters(prefix).map(|filter| filter.replacen("/agents/+/", &format!("/agents/{agent}/"), 1))
+}
+
+/// Where the hub speaks.
+pub fn hub_says(prefix: &Prefix) -> [String; 5] {
+    [
+        format!("{prefix}/hub"),
+        format!("{prefix}/agents/+/desired"),
+        format!("{prefix}/agents/+/hello"),
+        format!("{prefix}/agents/+/command/+"),
+        // Only to clear that of an agent that is gone.
+        format!("{prefix}/agents/+/presence"),
+    ]
+}
+
 /// Whether `agent` may connect as `client_id`: its id, or its id, a dot, and more (a name holds no
 /// dot). Two boards with one id thus live side by side and are seen; nobody can push out others.
 pub fn owns_client_id(agent: &AgentId, client_id: &str) -> bool {

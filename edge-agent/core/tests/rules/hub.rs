@@ -83,6 +83,7 @@ pub fn hello(epoch: Epoch, nonce: u8) -> Hello {
         board: BOARD,
         epoch,
         nonce: Nonce([nonce; 16]),
+        said: 0,
         epoch_floor: 0,
         acked: Acked::default(),
         want: Want::Full,
@@ -98,6 +99,7 @@ pub fn logs(id: &str, nonce: u8, of: InstanceId) -> Command {
         id: id.parse().unwrap(),
         nonce: Nonce([nonce; 16]),
         deadline_ms: 1000,
+        until_ms: None,
         ticket: None,
         op: CommandOp::Logs(query),
     }

@@ -32,7 +32,7 @@ fn file(path: &Path, key: Option<&VerifyingKey>) -> Document {
 }
 
 pub fn document(place: String, signed: &[u8], key: Option<&VerifyingKey>) -> Document {
-    let desired = match codec::open::<Desired>(codec::Kind::Desired, signed, key) {
+    let desired = match codec::open::<Desired>(codec::Kind::Desired, signed, key.map(|key| key as _)) {
         Ok(desired) => desired,
         Err(why) => return refused(place, why.to_string()),
     };

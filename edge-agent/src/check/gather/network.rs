@@ -99,7 +99,9 @@ async fn listen(mut session: Session, url: &str, key: Option<&VerifyingKey>) -> 
             Topic::Hub => {
                 let said = codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, None);
                 announced = said.ok().map(|said| said.lineage);
-                if let Err(why) = codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, key) {
+                if let Err(why) =
+                    codec::open::<HubAnnounce>(codec::Kind::Announce, &plain, key.map(|key| key as _))
+                {
                     let place = format!("the hub's announcement at {url}");
                     document.get_or_insert_with(|| documents::refused(place, why.to_string()));
                 }

@@ -9,6 +9,7 @@ mod commands;
 mod data;
 mod drains;
 mod fleet;
+mod hostile;
 mod images;
 mod oracle;
 mod placement;

@@ -1,7 +1,7 @@
 //! Who may join, how often, as whom; and what approving, revoking and replacing do.
 
 use contract::Digest;
-use contract::identity::{Machine, Standing};
+use contract::identity::{Machine, PublicKey, Standing};
 use contract::message::FromAgent;
 
 use super::bed::{Bed, id, labels};
@@ -24,7 +24,7 @@ fn token(bed: &mut Bed, uses: Option<u32>, approve: bool) {
 fn join_with(bed: &mut Bed, secret: &[u8], key: &str, name: &str, machine: Machine) -> Answer {
     let ask = JoinAsk {
         secret: Digest::of(secret),
-        key: Digest::of(key.as_bytes()),
+        public: PublicKey::from_der(key.as_bytes().to_vec()),
         id: id(name),
         machine,
         source: "10.0.0.1".into(),
@@ -95,7 +95,7 @@ fn who_waits_is_approved_by_name_or_by_label() {
     }
     let issued = |key: &str| TrustRequest::Issued {
         agent: id("b1"),
-        key: Digest::of(key.as_bytes()),
+        public: PublicKey::from_der(key.as_bytes().to_vec()),
         issued_ms: 1,
         ends_ms: 2,
     };

@@ -2,7 +2,7 @@
 //! answer as often as it asks, also after the token has ended: a join that a power cut broke is finished
 //! by a second one.
 
-use contract::identity::{Machine, Standing};
+use contract::identity::{Machine, PublicKey, Standing};
 use contract::time::{Millis, Now};
 use contract::{AgentId, Digest};
 
@@ -17,7 +17,7 @@ const FACT_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinAsk {
     pub secret: Digest,
-    pub key: Digest,
+    pub public: PublicKey,
     /// The name that the board asks for.
     pub id: AgentId,
     pub machine: Machine,
@@ -67,7 +67,7 @@ impl Core {
                 format!("too many wrong tokens from {}: come back in {} s", ask.source, wait / 1000 + 1);
             return Err(refused("token", reason));
         }
-        if let Some(agent) = self.world.trust.keys.get(&ask.key).cloned() {
+        if let Some(agent) = self.world.trust.keys.get(&ask.public.digest()).cloned() {
             return self.join_again(now, ask, &agent);
         }
         let token = self.good_token(now, ask)?;
@@ -90,7 +90,8 @@ impl Core {
         let short = |text: &String| text.len() <= FACT_BYTES_MAX;
         let facts = ask.machine.iter().filter(|(k, v)| short(k) && short(v)).take(FACTS_MAX);
         IdentityRecord {
-            key: ask.key,
+            key: ask.public.digest(),
+            public: Some(ask.public.clone()),
             standing: if approved { Standing::Good } else { Standing::Waits },
             reason: String::new(),
             labels,
@@ -156,16 +157,17 @@ impl Core {
     pub(super) fn issued(
         &mut self,
         agent: &AgentId,
-        key: Digest,
+        public: PublicKey,
         issued_ms: Millis,
         ends_ms: Millis,
     ) -> Result<Answer, Answer> {
-        let identity = self.world.trust.identities.get_mut(agent);
+        let (key, identity) = (public.digest(), self.world.trust.identities.get_mut(agent));
         let Some(identity) = identity.filter(|i| i.key == key && i.standing == Standing::Good) else {
             return Err(Answer::Refused {
                 errors: vec![refusal("agent", format!("{agent} is not to have a certificate"))],
             });
         };
+        identity.public = Some(public);
         (identity.issued_wall_ms, identity.ends_wall_ms) = (Some(issued_ms), Some(ends_ms));
         self.touch(TrustKey::Identity(agent.clone()));
         Ok(Answer::Done { version: self.world.meta.version })

@@ -15,7 +15,7 @@ pub mod view;
 
 use std::collections::BTreeMap;
 
-use contract::identity::{Machine, Standing};
+use contract::identity::{Machine, PublicKey, Standing};
 use contract::time::{Millis, Now};
 use contract::{AgentId, Digest};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,10 @@ pub struct TokenRecord {
 pub struct IdentityRecord {
     /// Of the public key (SPKI).
     pub key: Digest,
+    /// The key itself: what the board says is checked against it. Missing in records of older hubs, until
+    /// the board renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<PublicKey>,
     pub standing: Standing,
     /// Why it stands so, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -106,7 +110,7 @@ pub enum TrustRequest {
     /// A certificate was made; it is handed out once this is durable.
     Issued {
         agent: AgentId,
-        key: Digest,
+        public: PublicKey,
         issued_ms: Millis,
         ends_ms: Millis,
     },
@@ -193,8 +197,8 @@ impl Core {
             TrustRequest::MakeToken(new) => self.make_token(now, new),
             TrustRequest::RevokeToken(name) => self.revoke_token(&name),
             TrustRequest::Join(ask) => self.join(now, &ask),
-            TrustRequest::Issued { agent, key, issued_ms, ends_ms } => {
-                self.issued(&agent, key, issued_ms, ends_ms)
+            TrustRequest::Issued { agent, public, issued_ms, ends_ms } => {
+                self.issued(&agent, public, issued_ms, ends_ms)
             }
             TrustRequest::Approve(chosen) => self.approve(&chosen),
             TrustRequest::Revoke(agents) => self.end(&agents, Standing::Revoked, "revoked by an operator"),

@@ -8,6 +8,7 @@ use contract::{AgentId, BoardId, Epoch, Generation, Taint};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
+use crate::refused::RefusedView;
 use crate::rollout::held;
 use crate::session::Hold;
 use crate::world::Agent;
@@ -128,6 +129,9 @@ pub struct AgentView {
     /// What is wrong with it, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Messages in its name that were not taken since the hub's start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seen_wall_ms: Option<Millis>,
 }
@@ -176,6 +180,7 @@ impl Core {
             age_ms: session.and_then(|s| s.report_age(now)),
             workloads: agent.works.len(),
             problems: self.problems(agent),
+            refused: self.refusals.of(now.boot_ms, id),
             first_seen_wall_ms: record.first_seen_wall_ms,
         }
     }

@@ -1,9 +1,12 @@
 //! The hub itself.
 
+use std::collections::BTreeMap;
+
 use contract::{AgentId, Lineage, Term, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
+use crate::refused::Why;
 use crate::view::AgentState;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub struct StatusView {
     pub workloads: usize,
     /// Messages of agents that could not be used, and the last reason.
     pub rejected: u64,
+    /// The same by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<Why, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rejected: Option<String>,
     /// Of the hub's public key; filled in by the shell, as is all below.
@@ -72,7 +78,8 @@ impl Core {
             },
             agents,
             workloads: self.world.works.len(),
-            rejected: self.rejected,
+            rejected: self.refusals.sum(),
+            refused: self.refusals.total(),
             last_rejected: self.last_rejected.as_ref().map(|(id, why)| format!("{}{why}", named(id))),
             fingerprint: String::new(),
             hub_version: String::new(),

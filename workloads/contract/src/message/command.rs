@@ -16,6 +16,11 @@ pub struct Command {
     pub nonce: Nonce,
     /// How long the answer may take from receipt.
     pub deadline_ms: Millis,
+    /// Not begun after this, by the agent's own boottime as its last report told it: a broker that holds a
+    /// command back cannot have it done hours later, and no clock has to be right for that. None: of a hub
+    /// that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<Millis>,
     /// Where a result over `REPLY_BYTES_MAX` is PUT: a path below the hello's `artifacts` URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,

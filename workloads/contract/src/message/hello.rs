@@ -17,6 +17,10 @@ pub struct Hello {
     pub epoch: Epoch,
     /// Echoed in every report of this session; that is what makes a status fresh.
     pub nonce: Nonce,
+    /// Counts the hub's hellos under this term: an agent takes none twice, nor an older one. 0: of a hub
+    /// that does not count.
+    #[serde(default, skip_serializing_if = "is_uncounted")]
+    pub said: u64,
     /// An agent below this has lost its counter and jumps above it.
     pub epoch_floor: u64,
     /// What the hub has: the agent trims its spool to this and to nothing else.
@@ -28,6 +32,10 @@ pub struct Hello {
     pub wall_ms: Option<Millis>,
     /// Where artefacts are fetched: `http://host:port`.
     pub artifacts: String,
+}
+
+fn is_uncounted(said: &u64) -> bool {
+    *said == 0
 }
 
 /// The newest the hub has of an agent.
