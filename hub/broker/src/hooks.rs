@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use contract::AgentId;
@@ -11,12 +12,13 @@ use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{
-    AuthResult, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, QoS, Retain, Subscribe,
-    SubscribeAclResult,
+    AuthResult, ClientId, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, QoS, Retain,
+    Subscribe, SubscribeAclResult,
 };
 use transport::{FairQueue, Inbound, Kind, Prefix, Topic};
 
 use crate::access::{self, Refusal, Role, Said, WillSeen};
+use crate::pace::Pace;
 use crate::retain::RetainStore;
 use crate::{Access, BrokerConfig};
 
@@ -29,6 +31,14 @@ pub struct Hub {
     scx: Mutex<Option<ServerContext>>,
     refused: AtomicU64,
     dropped: AtomicU64,
+    pace: Pace<Connection>,
+}
+
+/// A client id and when it came: the next connection of the same client is another.
+type Connection = (ClientId, i64);
+
+fn key(id: &Id) -> Connection {
+    (id.client_id.clone(), id.create_time)
 }
 
 pub async fn register(hub: &Arc<Hub>, scx: &ServerContext) {
@@ -39,6 +49,7 @@ pub async fn register(hub: &Arc<Hub>, scx: &ServerContext) {
         Type::MessagePublishCheckAcl,
         Type::MessagePublish,
         Type::MessageDropped,
+        Type::ClientDisconnected,
     ] {
         register.add(asked, Box::new(Ask(Arc::clone(hub)))).await;
     }
@@ -60,12 +71,20 @@ impl Handler for Ask {
                 (false, Some(HookResult::SubscribeAclResult(hub.on_subscribe(session, subscribe))))
             }
             Parameter::MessagePublishCheckAcl(session, publish) => {
+                if let Some(wait) = hub.pace.take(key(&session.id), publish.payload.len(), Instant::now()) {
+                    // In the session's own task: its connection is read no further meanwhile.
+                    tokio::time::sleep(wait).await;
+                }
                 (false, Some(HookResult::PublishAclResult(hub.on_publish(session, publish))))
             }
             Parameter::MessagePublish(Some(session), from, publish)
                 if matches!(from.typ(), FromType::LastWill) =>
             {
                 hub.on_will(session, publish);
+                (true, given)
+            }
+            Parameter::ClientDisconnected(session, _) => {
+                hub.pace.forget(&key(&session.id));
                 (true, given)
             }
             Parameter::MessageDropped(Some(_), ..) => {
@@ -86,6 +105,7 @@ impl Hub {
             scx: Mutex::new(Some(scx)),
             refused: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            pace: Pace::default(),
         }
     }
 

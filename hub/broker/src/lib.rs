@@ -15,6 +15,7 @@ mod access;
 mod fitter;
 mod hooks;
 mod link;
+mod pace;
 mod port;
 mod retain;
 
