@@ -13,6 +13,7 @@ mod access;
 mod agents;
 mod apply;
 mod audit;
+mod broker;
 mod change;
 mod client;
 mod context;
@@ -143,6 +144,9 @@ enum Command {
     /// After a lost or restored store
     #[command(subcommand)]
     Restore(hub_cmd::RestoreCommand),
+    /// A broker of your own
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
     /// Which hub is meant
     #[command(subcommand)]
     Context(ContextCommand),
@@ -251,6 +255,7 @@ fn offline(command: Command) -> Done {
                 Failure::new(Code::NotFound, format!("no example '{name}'; there are: {}", known()))
             })?)
         }
+        Command::Broker(command) => broker::run(command),
         Command::Schema => print(&serde_json::to_string_pretty(&manifest::schema()).unwrap_or_default()),
         Command::Completion { shell } => {
             let mut script = Vec::new();
