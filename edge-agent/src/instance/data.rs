@@ -1,10 +1,10 @@
 //! How a run gets its Configs and Secrets: as files in a tmpfs of its own, below the run's directory and gone
-//! with it, and as variables, which the shim takes from there before anything else runs. `spec.json` names
-//! keys and holds no value.
+//! with it, and as variables, which the shim and whoever joins later read there. `spec.json` names keys and
+//! holds no value.
 //!
 //! ```text
 //! <run-dir>/…/mounts/data/<n>/<file>   of the n-th mount
-//! <run-dir>/…/mounts/data/env          {"NAME":"value"}: read and removed by the shim
+//! <run-dir>/…/mounts/data/env          {"NAME":"value"}: for root alone, and in no container
 //! ```
 
 use std::collections::BTreeMap;
@@ -162,14 +162,15 @@ fn tmpfs(root: &Path, loaded: &Loaded, data: &RunData) -> Result<(), MountError>
     made.map_err(|e| fault(format!("tmpfs on {}", root.display()))(e.into()))
 }
 
-/// For the shim: the variables, which are nowhere from now on but with whoever runs.
-pub fn take_env(dir: &RunDir, run: &RunSpec) -> Result<BTreeMap<String, String>, String> {
-    if run.data.as_ref().is_none_or(|data| data.env.is_empty()) {
-        return Ok(BTreeMap::new());
-    }
-    let path = root(dir).join("env");
+/// Where variables lie, if any come from a Config or Secret.
+pub fn env_file(dir: &RunDir, run: &RunSpec) -> Option<PathBuf> {
+    run.data.as_ref().is_some_and(|data| !data.env.is_empty()).then(|| root(dir).join("env"))
+}
+
+/// For the shim.
+pub fn read_env(dir: &RunDir, run: &RunSpec) -> Result<BTreeMap<String, String>, String> {
+    let Some(path) = env_file(dir, run) else { return Ok(BTreeMap::new()) };
     let told = |e: io::Error| format!("the environment from Configs and Secrets: {e}");
     let text = Zeroizing::new(fs::read(&path).map_err(told)?);
-    let _ = fs::remove_file(&path);
     serde_json::from_slice(&text).map_err(|e| told(e.into()))
 }

@@ -63,7 +63,7 @@ fn live(dir: &RunDir, status_fd: Option<i32>) -> ExitCode {
     let mut pipe = setup::process(dir, spec.as_ref().ok(), status_fd);
     let prepared = spec.and_then(|mut spec| {
         enter(dir, &spec)?;
-        let more = data::take_env(dir, &spec.assignment.run)?;
+        let more = data::read_env(dir, &spec.assignment.run)?;
         spec.assignment.run.env.extend(more);
         Ok(spec)
     });

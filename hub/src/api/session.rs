@@ -31,6 +31,7 @@ use super::auth::Asker;
 use super::error::{ApiError, Code, accepted};
 use super::extract::{J, P};
 use super::server::patient;
+use crate::audit::Objects;
 use crate::serve::handle::{Exchange, Said};
 use crate::trust::{Peer, Via};
 
@@ -104,13 +105,19 @@ impl Drop for Place {
 }
 
 /// The command line's end.
-pub async fn open(State(app): State<App>, asker: Asker, request: Request) -> Result<Response, ApiError> {
+pub async fn open(
+    State(app): State<App>,
+    asker: Asker,
+    objects: Objects,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let client = upgrade(&parts.headers, parts.extensions.remove::<OnUpgrade>())?;
     let J(ask) = {
         use axum::extract::FromRequest as _;
         J::<Ask>::from_request(Request::from_parts(parts, body), &()).await?
     };
+    objects.add([ask.told()]);
     let (agent, op) = ask.resolve(&app, &asker).await?;
     let mut place = app.sessions.open(agent.clone())?;
     let ticket = format!("/v1/sessions/{}", place.ticket);

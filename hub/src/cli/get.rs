@@ -53,7 +53,7 @@ pub struct GetArgs {
     /// Labels: k=v,k2!=v2,k3,!k4
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
-    /// Show the values of Secrets, with -o yaml or json; the hub notes who asked
+    /// Show the values of Secrets, as YAML or with -o json; the hub notes who asked
     #[arg(long)]
     reveal: bool,
     #[command(flatten)]
@@ -151,7 +151,10 @@ fn show(client: &Client, args: &GetArgs) -> Done<u64> {
         }
         match args.output {
             Output::Json => drop(json.insert(noun(kind), list.items)),
-            Output::Yaml if let Some(kind) = kind.of_data() => {
+            // A table has no place for values: what is revealed is a manifest.
+            Output::Yaml | Output::Table | Output::Wide
+                if let Some(kind) = kind.of_data().filter(|_| args.reveal || args.output == Output::Yaml) =>
+            {
                 out += &data::yaml(client, kind, &typed(list.items)?, args.reveal)?;
             }
             Output::Yaml => out += &yaml(kind, &list.items)?,

@@ -85,7 +85,7 @@ fn create(dir: &RunDir, spec: &Spec, streams: oci::run::Streams) -> Result<Conta
         neighbours: Some(asked.neighbours.clone()),
     };
     let rootfs = Rootfs { layers: asked.layers.clone(), notes: Vec::new() };
-    let settings = settings::of(spec, asked);
+    let settings = settings::of(dir, spec, asked);
     Ok(Container::create(&settings, &asked.image, &rootfs, &place, streams)?)
 }
 

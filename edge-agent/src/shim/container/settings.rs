@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use contract::run::{Container as Asked, MountSource as From_, RunMount};
 use contract::spec::NetworkMode;
-use oci::run::{Capabilities, Device, Limits, Mount, MountSource, Network, Settings};
+use oci::run::{Capabilities, Device, Hidden, Limits, Mount, MountSource, Network, Settings};
 
-use crate::instance::record::{ContainerSpec, Spec};
+use crate::instance::data::env_file;
+use crate::instance::record::{ContainerSpec, RunDir, Spec};
 
-pub fn of(spec: &Spec, container: &ContainerSpec) -> Settings {
+pub fn of(dir: &RunDir, spec: &Spec, container: &ContainerSpec) -> Settings {
     let run = &spec.assignment.run;
     let asked = run.container.clone().unwrap_or_default();
     let name = spec.instance.workload.name.to_string();
@@ -17,7 +18,7 @@ pub fn of(spec: &Spec, container: &ContainerSpec) -> Settings {
         command: run.command.clone(),
         args: run.args.clone(),
         env: run.env.clone(),
-        hidden: run.data.iter().flat_map(|data| data.env.keys().cloned()).collect(),
+        hidden: hidden(dir, spec),
         hostname: Some(asked.hostname.clone().unwrap_or(name)),
         read_only_root: asked.read_only_root,
         mounts: run.mounts.iter().filter_map(|m| mount(spec, m)).chain(data(spec)).collect(),
@@ -35,6 +36,11 @@ pub fn of(spec: &Spec, container: &ContainerSpec) -> Settings {
         cgroups_path: container.cgroups_path.clone(),
         writable: container.writable.clone(),
     }
+}
+
+fn hidden(dir: &RunDir, spec: &Spec) -> Option<Hidden> {
+    let (run, file) = (&spec.assignment.run, env_file(dir, &spec.assignment.run)?);
+    Some(Hidden { names: run.data.iter().flat_map(|data| data.env.keys().cloned()).collect(), file })
 }
 
 /// In the manifest's order, for one may lie in another.

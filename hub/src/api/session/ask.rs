@@ -56,6 +56,22 @@ pub enum What {
 }
 
 impl Ask {
+    /// For the audit log: what was meant, and what for. Nothing of a command but its first word; the rest may
+    /// hold secrets.
+    pub(super) fn told(&self) -> String {
+        let namespace = self.namespace.as_deref().unwrap_or("default");
+        let workload = match self.workload.contains('/') {
+            true => self.workload.clone(),
+            false => format!("{namespace}/{}", self.workload),
+        };
+        let what = match &self.what {
+            What::Exec { command, .. } => format!("exec {}", command.first().map_or("", String::as_str)),
+            What::CopyOut { path } => format!("copy {path} out"),
+            What::CopyIn { path } => format!("copy in {path}"),
+        };
+        contract::limits::clip(&format!("{workload}: {what}"))
+    }
+
     pub(super) async fn resolve(self, app: &App, asker: &Asker) -> Result<(AgentId, CommandOp), ApiError> {
         self.what.check()?;
         let wanted = Wanted {

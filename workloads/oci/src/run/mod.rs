@@ -31,7 +31,9 @@ use std::io;
 
 pub use container::{Container, Ended, Place, Streams};
 pub use points::mount_points;
-pub use settings::{Capabilities, Device, Limits, Mount, MountSource, Network, Seccomp, Settings, Writable};
+pub use settings::{
+    Capabilities, Device, Hidden, Limits, Mount, MountSource, Network, Seccomp, Settings, Writable,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {

@@ -17,9 +17,8 @@ pub struct Settings {
     pub args: Vec<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Names in `env` whose values are written to no file.
-    #[serde(default)]
-    pub hidden: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Hidden>,
     /// `user`, `uid`, `user:group` or `uid:gid`.
     #[serde(default)]
     pub user: Option<String>,
@@ -47,6 +46,15 @@ impl Settings {
     pub fn hostname(&self) -> &str {
         self.hostname.as_deref().unwrap_or(&self.id)
     }
+}
+
+/// Variables in `env` whose values are written to no disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    pub names: BTreeSet<String>,
+    /// Where whoever joins later finds them, as a JSON object: a file in memory, out of the container's sight. The
+    /// first process's own environment would not do; servers write their titles over it.
+    pub file: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

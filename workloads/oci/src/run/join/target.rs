@@ -1,6 +1,6 @@
 //! The container that is to be joined: what it was created as, and its first process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::run::cgroup::Cgroups;
-use crate::run::settings::{Seccomp, Settings};
+use crate::run::settings::{Hidden, Seccomp, Settings};
 use crate::run::{RunError, fault, refused, seccomp};
 
 const OWN_PIDS: &str = "/proc/self/ns/pid";
@@ -25,9 +25,8 @@ const RECORD: &str = "container.json";
 struct Record {
     process: Process,
     cgroups_path: String,
-    /// Variables whose values only the first process has.
     #[serde(default)]
-    hidden: BTreeSet<String>,
+    hidden: Option<Hidden>,
 }
 
 /// Before there is a process that could be joined. No fsync: it is gone with the container.
@@ -35,8 +34,8 @@ pub fn write_record(state: &Path, spec: &Spec, settings: &Settings) -> Result<()
     let path = state.join(RECORD);
     let mut process = json!(spec.process());
     if let Some(env) = process["env"].as_array_mut() {
-        let is_hidden =
-            |text: &str| text.split_once('=').is_some_and(|(name, _)| settings.hidden.contains(name));
+        let hidden = |name: &str| settings.hidden.as_ref().is_some_and(|hidden| hidden.names.contains(name));
+        let is_hidden = |text: &str| text.split_once('=').is_some_and(|(name, _)| hidden(name));
         env.retain(|entry| !entry.as_str().is_some_and(is_hidden));
     }
     let record = json!({"process": process, "cgroupsPath": settings.cgroups_path, "hidden": settings.hidden});
@@ -110,7 +109,7 @@ impl Target {
         ] {
             others.push((kind, open(name)?));
         }
-        record.process.env.extend(hidden(pid, &record.hidden));
+        record.process.env.extend(record.hidden.iter().map(values).collect::<Result<Vec<_>, _>>()?.concat());
         let own_pids = File::open(OWN_PIDS).map_err(fault(OWN_PIDS))?;
         let target = Target { process: record.process, pid, pids: open("pid")?, own_pids, others, cgroups };
         // Were the number another's by now, all of the above would be another's too.
@@ -142,15 +141,12 @@ impl Target {
     }
 }
 
-/// As it began with.
-fn hidden(pid: u32, names: &BTreeSet<String>) -> Vec<String> {
-    if names.is_empty() {
-        return Vec::new();
-    }
-    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let entries = text.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
-    let wanted = |entry: &&str| entry.split_once('=').is_some_and(|(name, _)| names.contains(name));
-    entries.filter(wanted).map(String::from).collect()
+/// `NAME=value` of each.
+fn values(hidden: &Hidden) -> Result<Vec<String>, RunError> {
+    let text = fs::read(&hidden.file).map_err(fault(hidden.file.display().to_string()))?;
+    let values: BTreeMap<String, String> =
+        serde_json::from_slice(&text).map_err(|e| fault(hidden.file.display().to_string())(e.into()))?;
+    Ok(values.iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
 fn read(path: &Path) -> Result<Record, RunError> {
