@@ -36,6 +36,12 @@ fn manifest(namespace: &str, name: &str) -> String {
     )
 }
 
+fn data(namespace: &str, kind: &str) -> String {
+    format!(
+        "apiVersion: skerry/v1\nkind: {kind}\nmetadata: {{name: known, namespace: {namespace}}}\ndata: {{a: b}}\n"
+    )
+}
+
 /// Each guarded route with something in the place of its parameters.
 fn guarded() -> Vec<(Route, &'static str, String)> {
     let asked =
@@ -91,6 +97,8 @@ fn a_token_of_one_namespace_sees_and_changes_no_other() {
     let (admin, digest) = (&hub.client, hub.client.push("m:1", MODULE));
     for namespace in ["plant", "secret-lab"] {
         admin.post("/v1/apply", manifest(namespace, "press")).ok();
+        admin.post("/v1/apply", data(namespace, "Config")).ok();
+        admin.post("/v1/apply", data(namespace, "Secret")).ok();
     }
     let own = token(admin, "own", &["operator"], &["plant"]);
     let mut cases: Vec<&str> = Vec::new();
@@ -108,6 +116,11 @@ fn a_token_of_one_namespace_sees_and_changes_no_other() {
     hides("/v1/instances");
     case("GET /v1/events");
     hides("/v1/events");
+    case("GET /v1/configs");
+    assert!(hides("/v1/configs").contains("plant"));
+    case("GET /v1/secrets");
+    assert!(hides("/v1/secrets").contains("plant"));
+    case("POST /v1/sessions"); // in tests/sessions.rs, where there is something to enter
     case("GET /v1/namespaces");
     assert!(hides("/v1/namespaces").contains("plant"));
     case("GET /v1/artifacts");

@@ -48,7 +48,10 @@ fn ask(workload: &str, agent: Option<&str>, command: &[&str]) -> Value {
 }
 
 fn open(hub: &TestHub, ask: &Value) -> (String, Frames) {
-    let token = &hub.client.token;
+    open_as(hub, &hub.client.token, ask)
+}
+
+fn open_as(hub: &TestHub, token: &str, ask: &Value) -> (String, Frames) {
     let request = format!(
         "POST /v1/sessions HTTP/1.1\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}"
     );
@@ -140,6 +143,22 @@ fn who_cannot_be_joined_is_said_at_once() {
     let start = Instant::now();
     assert!(refused(&hub, &ask("web", Some("press-1"), &["echo"]), 422).contains("press-1 is not online"));
     assert!(start.elapsed() < PATIENCE);
+    hub.stop();
+}
+
+#[test]
+fn a_token_of_another_namespace_enters_nothing_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, _agents) = world(dir.path(), &ALL);
+    let enters = |namespace: &str| {
+        let new = json!({"name": namespace, "roles": ["operator"], "namespaces": [namespace]});
+        let made = hub.client.post("/v1/tokens", new.to_string()).ok().json();
+        open_as(&hub, made["token"].as_str().unwrap(), &ask("web", Some("press-1"), &["echo"])).0
+    };
+    assert!(enters("elsewhere").starts_with("HTTP/1.1 404"), "there is nothing that it may see");
+    assert!(enters("default").starts_with("HTTP/1.1 101"));
+    let told = hub.client.get("/v1/audit?about=default/web").ok().json();
+    assert_eq!(told["items"][0]["objects"], json!(["default/web: exec echo"]), "{told}");
     hub.stop();
 }
 

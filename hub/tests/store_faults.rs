@@ -42,10 +42,10 @@ fn a_full_disk_refuses_changes_keeps_order_and_is_over_when_there_is_room() {
     let error = refused.error(507, "unavailable");
     assert!(error["message"].as_str().unwrap().contains("disk full"), "{error}");
     client.post("/v1/apply", scaled(2)).error(507, "unavailable");
-    client.post("/v1/apply?dryRun=true", scaled(2)).ok();
     client.get("/v1/status").ok();
     disk.fill(false);
     first.join().unwrap();
+    client.post("/v1/apply?dryRun=true", scaled(2)).ok();
     assert!(began.elapsed() >= Duration::from_secs(5), "it was tried again too soon");
     client.post("/v1/apply", scaled(3)).ok();
     assert_eq!(client.get("/v1/workloads/default/a").ok().json()["replicas"], 3);
