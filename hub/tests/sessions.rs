@@ -157,7 +157,7 @@ fn a_token_of_another_namespace_enters_nothing_here() {
     };
     assert!(enters("elsewhere").starts_with("HTTP/1.1 404"), "there is nothing that it may see");
     assert!(enters("default").starts_with("HTTP/1.1 101"));
-    let told = hub.client.get("/v1/audit?about=default/web").ok().json();
+    let told = hub.client.get("/v1/audit?verb=exec&about=default/web").ok().json();
     assert_eq!(told["items"][0]["objects"], json!(["default/web: exec echo"]), "{told}");
     hub.stop();
 }

@@ -83,7 +83,8 @@ fn f11_a_will_that_comes_late_never_beats_the_session_that_followed() {
     let will = last_will(&mut fleet, &broker);
 
     // The same words, delayed by the broker: a session whose will waits a second after its end.
-    let said = String::from_utf8(will.clone()).expect("a small presence is plain JSON");
+    let will = contract::codec::unpack(&will, e2e::forge::content_type(&will)).expect("a captured presence");
+    let said = String::from_utf8(will.clone()).expect("JSON");
     let mut late = broker.client("mosquitto_sub", "nothing");
     late.args(["-i", "late", "-x", "60", "-c", "--will-topic", PRESENCE, "--will-qos", "1", "--will-retain"]);
     late.args(["--will-payload", &said, "-D", "will", "will-delay-interval", "1"]);
