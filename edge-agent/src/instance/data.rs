@@ -172,5 +172,9 @@ pub fn read_env(dir: &RunDir, run: &RunSpec) -> Result<BTreeMap<String, String>,
     let Some(path) = env_file(dir, run) else { return Ok(BTreeMap::new()) };
     let told = |e: io::Error| format!("the environment from Configs and Secrets: {e}");
     let text = Zeroizing::new(fs::read(&path).map_err(told)?);
+    if run.runtime == Runtime::Wasm {
+        // Nothing joins a module.
+        let _ = fs::remove_file(&path);
+    }
     serde_json::from_slice(&text).map_err(|e| told(e.into()))
 }

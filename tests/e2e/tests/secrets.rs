@@ -34,7 +34,7 @@ const TELLS: &str = r#"  env:
       [ "$TOKEN" = "$(cat /secrets/token)" ] && echo same ${#TOKEN} mode $MODE=$(cat /etc/tuning/mode) none "[$NONE]"
       cat /run/token >/dev/null || echo not mine
       echo x > /secrets/token || echo read only
-      exec sleep 100000"#;
+      exec env -i sleep 100000"#;
 
 fn push_box(fleet: &Fleet) {
     let layout = busybox(&fleet.dir.path().join("image-box"), "");
@@ -71,6 +71,10 @@ fn files_and_variables_arrive_and_roll_when_they_change() {
     };
     owned(&said, "/run/token", ["7", "8"]);
     owned(&said, "raw", ["101", "102"]);
+    // Also who comes later, whatever the first process made of its own environment.
+    let later =
+        ["exec", "work", "--", "sh", "-c", "[ \"$TOKEN\" = \"$(cat /secrets/token)\" ] && echo $MODE"];
+    assert_eq!(fleet.hub.cli(&later), (0, "fast\n".to_string(), String::new()));
 
     // A module has the variable, and a directory of its own for a single key.
     let module = "  args: [--every, \"60000\"]\n  env: {GREETING: {config: tuning, key: mode}}\n  mounts: [{config: tuning, key: press.toml, path: /config/press}, {secret: api, path: /secrets}]";
